@@ -1,0 +1,192 @@
+"""What the runs of the language-model study say: findings, a summary of plain JSON types, and tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pipeline.experiments.experiment import Judgement
+from pipeline.experiments.language_model.evidence import CONVENTIONS, Evidence, Trial, gather
+from pipeline.experiments.language_model.tables import SIGNIFICANT_DIGITS, tables
+from pipeline.experiments.language_model.verdicts import LEVEL, findings
+from pipeline.fitting.forms import FORMS, Additive
+from pipeline.fitting.solver import ESTIMATOR, fit, raw_laws
+from pipeline.fitting.uncertainty import percentile_interval
+from pipeline.fitting.validation import LackOfFit
+from pipeline.params import Fit as FitSettings
+
+
+def judge(settings: FitSettings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judgement:
+    """The judgement of the study from results/runs.parquet (`runs`); the law needs end points alone, not `curves`.
+
+    Too few points never raise: laws then have status not_identified and null numbers, and verdicts are undetermined.
+    """
+    evidence = gather(settings, runs)
+    return Judgement(findings(evidence), _plain(_summary(settings, evidence)), tables(evidence))
+
+
+def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
+    points = evidence.points
+    relative = {name: (points[name] / points["loss"]).drop_nulls() for name in ("loss_se_level", "loss_se_compared")}
+    held = {name: trial.holdout for name, trial in evidence.trials.items()}
+    tested = next((one for one in held.values() if one), None)
+    return {
+        "convention": settings.convention,
+        "estimator": ESTIMATOR,
+        "num_points": len(points),
+        "num_excluded": len(evidence.excluded),
+        "seed_noise": _seed_noise(evidence),
+        "level_error": relative["loss_se_level"].max(),
+        "compared_error": relative["loss_se_compared"].max(),
+        "laws": {form.name: _law(form, evidence.trials.get(form.name)) for form in FORMS},
+        "chosen": evidence.chosen,
+        "chosen_because": evidence.chosen_because,
+        "holdout": {
+            "quantile": settings.holdout_quantile,
+            "threshold_C": tested.threshold if tested else None,
+            "num_train": int((~tested.test).sum()) if tested else None,
+            "num_test": int(tested.test.sum()) if tested else None,
+            "laws": {
+                form.name: {
+                    "rms": one.rms if one else None,
+                    "max": one.max if one else None,
+                    "rms_interval": one.rms_interval if one else None,
+                    "interval_coverage": one.coverage if one else None,
+                }
+                for form in FORMS
+                for one in [held.get(form.name)]
+            },
+        },
+        "valid_from": _valid_from(evidence),
+        "frontier": _frontier(evidence),
+        "isoflop": {
+            "exponent_a": evidence.isoflop.exponent,
+            "interval": evidence.isoflop.interval,
+            "num_budgets": len(evidence.isoflop.slices),
+            "refused": [{"C": part.C, "reason": part.reason} for part in evidence.isoflop.refused],
+        },
+        "conventions": {name: _convention(settings, evidence, name) for name in CONVENTIONS},
+    }
+
+
+def _law(form: type[Additive], trial: Trial | None) -> dict[str, Any]:
+    names = form.parameters()
+    one, draws = (trial.fit, trial.draws) if trial else (None, None)
+    unknown = dict.fromkeys(names)
+    return {
+        "form": form.name,
+        "formula": form.formula,
+        "source": form.source,
+        "params": {name: getattr(one.law, name) for name in names} if draws else unknown,
+        "N_scale": 1.0,
+        "D_scale": 1.0,
+        "standard_errors": draws.standard_errors() if draws else unknown,
+        "intervals": draws.intervals() if draws else unknown,
+        "num_resamples": len(draws.theta) if draws else 0,
+        "objective": one.objective if draws else None,
+        "rms": one.rms if draws else None,
+        "max": one.max if draws else None,
+        "start_agreement": f"{one.agreeing_starts} of {one.num_starts}" if one else None,
+        "status": one.status if one else "not_identified",
+        "reason": (one.reason or None) if one else "no run finished with a loss",
+        "condition_number": one.condition_number if one else None,
+        "lack_of_fit": _test(trial.lack_of_fit if trial else None),
+        "lack_of_fit_in_trees": _test(trial.lack_of_fit_in_trees if trial else None),
+    }
+
+
+def _test(test: LackOfFit | None) -> dict[str, Any] | None:
+    if test is None:
+        return None
+    return {"chi2": test.chi2, "degrees_of_freedom": test.degrees_of_freedom, "p": test.p, "sd_used": test.sd_used}
+
+
+def _seed_noise(evidence: Evidence) -> dict[str, Any] | None:
+    noise = evidence.noise
+    if noise is None:
+        return None
+    return {
+        "sd": noise.sd,
+        "degrees_of_freedom": noise.degrees_of_freedom,
+        "num_cells": noise.num_cells,
+        "within_tree_sd": noise.within_tree_sd,
+        "within_tree_degrees_of_freedom": noise.within_tree_degrees_of_freedom,
+        "method": "pooled sd of ln L between seeds at one (N, D); within a tree: after its mean offset is removed",
+    }
+
+
+def _valid_from(evidence: Evidence) -> dict[str, Any]:
+    valid, trial = evidence.valid, evidence.trial
+    entry = dict.fromkeys(("N_min", "D_min", "num_points", "lack_of_fit_p", "rms", "params"))
+    entry["law"] = evidence.chosen
+    if trial is None or not trial.fit.identified:
+        return entry | {"rule": "Not decided: the runs do not identify the law."}
+    if evidence.noise is None:
+        return entry | {"rule": "Not decided: without replicate seeds there is no noise to judge residuals by."}
+    bent = [f"{name} >= {floor:.4g}" for name, floor in evidence.floors.items() if floor]
+    rule = (
+        f"The largest set of runs N >= N_min, D >= D_min, of at least four sizes and four token counts, on which the "
+        f"{evidence.chosen} law leaves no lack of fit (p > {LEVEL}) against the noise between seeds"
+        f"{', and with ' + ' and '.join(bent) + ' because below that the local exponent rises' if bent else ''}. "
+        "The cut-off was sought on these same runs, so its p is not a fresh test; every run stays in the headline fit "
+        "and in the figures."
+    )
+    if valid is None:
+        return entry | {"rule": f"No such set exists. Sought: {rule[0].lower()}{rule[1:]}"}
+    (law,) = raw_laws(trial.fit.form, valid.theta[None], trial.fit.points)
+    return entry | {
+        "N_min": valid.N_min,
+        "D_min": valid.D_min,
+        "num_points": valid.num_points,
+        "lack_of_fit_p": valid.lack_of_fit.p,
+        "rms": valid.rms,
+        "params": {name: getattr(law, name) for name in law.parameters()},
+        "rule": rule,
+    }
+
+
+def _frontier(evidence: Evidence) -> dict[str, Any]:
+    best, trial = evidence.frontier, evidence.trial
+    names = ("a", "a_interval", "b", "b_interval", "tokens_per_parameter_at_largest_C", "interval", "C_range")
+    if best is None or trial is None or trial.draws is None:
+        return dict.fromkeys(names)
+    C = evidence.column("C_law")
+    a, (low, high) = trial.fit.law.size_exponent, percentile_interval(trial.draws.size_exponent())
+    largest = int(np.argmin(np.abs(np.log(best.C / C.max()))))
+    ratio_low, ratio_high = best.tokens_per_parameter_interval
+    interval = (ratio_low[largest], ratio_high[largest])
+    values = (a, (low, high), 1 - a, (1 - high, 1 - low), best.tokens_per_parameter[largest], interval)
+    return dict(zip(names, (*values, (C.min(), C.max())), strict=True))
+
+
+def _convention(settings: FitSettings, evidence: Evidence, name: str) -> dict[str, Any]:
+    """The chosen form with N by another convention: its parameters, rms, and held-out rms on the same held-out runs."""
+    trial = evidence.trial
+    form = next(form for form in FORMS if form.name == evidence.chosen)
+    entry: dict[str, Any] = dict.fromkeys((*form.parameters(), "a", "rms", "holdout_rms"))
+    if trial is None or not trial.fit.identified:
+        return entry | {"status": "not_identified"}
+    N, D, L = evidence.column(CONVENTIONS[name]), evidence.column("D"), evidence.column("loss")
+    again = fit(form, N, D, L, settings.num_starts)
+    entry |= {key: getattr(again.law, key) for key in form.parameters()}
+    entry |= {"a": again.law.size_exponent, "rms": again.rms, "status": again.status}
+    if trial.holdout:
+        test = trial.holdout.test
+        below = fit(form, N[~test], D[~test], L[~test], settings.num_starts)
+        error = np.log(L[test] / below.law.loss(N[test], D[test]))
+        entry["holdout_rms"] = float(np.sqrt(np.mean(error**2)))
+    return entry
+
+
+def _plain(value: Any) -> Any:
+    """The value in plain JSON types: floats to SIGNIFICANT_DIGITS digits, null for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.integer) else value
