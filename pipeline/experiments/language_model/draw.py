@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline.experiments.experiment import Figure
 from pipeline.experiments.language_model import draw_checks
-from pipeline.experiments.language_model.scene import LOSS, SIZE, TOKENS, Scene, evaluate_law, make_scene
+from pipeline.experiments.language_model.scene import LOSS, SIZE, TOKENS, Scene, make_scene
 from pipeline.reporting.figures import (
     INK,
     count_axis,
@@ -44,7 +44,7 @@ def draw(
         draw_checks.isoflop,
         draw_checks.residuals_against_size,
         draw_checks.residuals_against_tokens,
-        draw_checks.holdout,
+        draw_checks.predicted_against_measured,
         draw_checks.frontier,
         draw_checks.tokens_per_parameter,
     ]
@@ -62,14 +62,14 @@ def loss_against_compute(scene: Scene) -> Figure:
         if scene.law:
             tokens = np.geomspace(rows["D"].min(), rows["D"].max(), 60)
             a_token = float((rows["C"] / rows["D"]).mean())
-            axes.plot(a_token * tokens, evaluate_law(scene.law, N, tokens), color=scene.size_colours[N], lw=0.9)
+            axes.plot(a_token * tokens, scene.law.loss(N, tokens), color=scene.size_colours[N], lw=0.9)
         axes.scatter(rows["C"], rows["loss"], s=17, color=scene.size_colours[N], zorder=3, label=count(N))
     if not in_view.is_empty():
         axes.fill_between(in_view["C"], in_view["loss_low"], in_view["loss_high"], color=INK, alpha=0.13, lw=0)
         axes.plot(in_view["C"], in_view["loss"], color=INK, lw=1.4, ls=(0, (5, 2)), label="frontier", zorder=4)
     threshold = (scene.summary.get("holdout") or {}).get("threshold_C")
     power_axis(
-        axes.xaxis, [*points["C"], *(in_view["C"] if not in_view.is_empty() else [])], "training compute C (FLOPs)"
+        axes.xaxis, [*points["C"], *(in_view["C"] if not in_view.is_empty() else [])], "training compute C = 6ND (FLOPs)"
     )
     loss_axis(axes.yaxis, [*points["loss"], *(in_view["loss"] if not in_view.is_empty() else [])], LOSS)
     if threshold:
@@ -149,7 +149,7 @@ def _slices(scene: Scene, along: str, fixed: str, label: str, axis, legend: str,
         axes.scatter(rows[along], rows["loss"], s=17, color=colours[value], zorder=3, label=count(value))
         if scene.law:
             N, D = (grid, value) if along == "N" else (value, grid)
-            axes.plot(grid, evaluate_law(scene.law, N, D), color=colours[value], lw=0.9)
+            axes.plot(grid, scene.law.loss(N, D), color=colours[value], lw=0.9)
     axis(axes.xaxis, points[along].to_list(), label)
     loss_axis(axes.yaxis, points["loss"].to_list(), LOSS)
     legend_above(canvas, axes, legend)

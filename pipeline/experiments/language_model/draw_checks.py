@@ -101,7 +101,7 @@ def _residuals(scene: Scene, along: str, by: str, label: str, legend: str, colou
     return _figure(canvas, name, title, caption, scene.points.select("run_id", "width", "seed", "N", "D", *columns))
 
 
-def holdout(scene: Scene) -> Figure | None:
+def predicted_against_measured(scene: Scene) -> Figure | None:
     """Predicted against measured loss of the held-out runs, for both laws."""
     laws = [name for name in LAW_NAMES if not usable_rows(scene.tables, "holdout", [f"predicted_{name}"]).is_empty()]
     if not laws:
@@ -139,7 +139,7 @@ def holdout(scene: Scene) -> Figure | None:
         "The runs of the largest budgets, predicted by laws fitted without them, with 95 % intervals. A law that "
         "extrapolates stays on the diagonal."
     )
-    return _figure(canvas, "holdout", "Predicted against measured on the hold-out", caption, scene.tables["holdout"])
+    return _figure(canvas, "predicted_against_measured", "Predicted against measured on the hold-out", caption, scene.tables["holdout"])
 
 
 def frontier(scene: Scene) -> Figure | None:
@@ -172,7 +172,7 @@ def frontier(scene: Scene) -> Figure | None:
             label="N at the isoFLOP minima",
         )
     _mark_end(axes, scene)
-    power_axis(axes.xaxis, rows["C"].to_list(), "compute budget C (FLOPs)")
+    power_axis(axes.xaxis, rows["C"].to_list(), "compute budget C = 6ND (FLOPs)")
     count_axis(axes.yaxis, seen, "parameters or tokens")
     legend_above(canvas, axes)
     caption = (
@@ -197,7 +197,7 @@ def tokens_per_parameter(scene: Scene) -> Figure | None:
         axes.fill_between(band["C"], low, high, color=BLUE, alpha=0.16, lw=0)
         seen += [*low, *high]
     _mark_end(axes, scene)
-    power_axis(axes.xaxis, rows["C"].to_list(), "compute budget C (FLOPs)")
+    power_axis(axes.xaxis, rows["C"].to_list(), "compute budget C = 6ND (FLOPs)")
     count_axis(axes.yaxis, seen, "tokens per parameter D*/N*")
     caption = (
         "Tokens per parameter on the frontier. The band joins the ends of both intervals, so it is wider than 95 %. "

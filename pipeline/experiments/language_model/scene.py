@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
+from pipeline.fitting.forms import Additive, QForm
 from pipeline.reporting.figures import shades
 from pipeline.reporting.numbers import known
 
@@ -23,7 +23,7 @@ CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """A judged study, ready to draw; `law` holds the chosen law's parameters in raw units, None if not identified."""
+    """A judged study, ready to draw; `law` is the chosen law in raw units, None if not identified."""
 
     summary: dict
     tables: dict[str, pl.DataFrame]
@@ -31,7 +31,7 @@ class Scene:
     curves: pl.DataFrame
     points: pl.DataFrame
     frontier: pl.DataFrame
-    law: dict | None
+    law: Additive | None
     law_label: str
     predictions: list[str]
     size_colours: dict[float, str]
@@ -50,7 +50,7 @@ def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFram
         curves=curves,
         points=points,
         frontier=usable_rows(tables, "frontier", ["C", "N_star", "D_star", "loss"]),
-        law=law_parameters(summary, chosen),
+        law=law_of(summary, chosen),
         law_label=LAW_NAMES.get(chosen, "law"),
         predictions=[name for name in points.columns if name.startswith("predicted_")],
         size_colours=shades([*points["N"], *runs["N"]]),
@@ -67,18 +67,11 @@ def usable_rows(tables: dict[str, pl.DataFrame], name: str, columns: list[str]) 
     )
 
 
-def law_parameters(summary: dict, name: str | None) -> dict | None:
-    """E, A, alpha, B, beta (and q) of a law in raw units (N parameters, D tokens), None if any is unknown."""
-    law = (summary.get("laws") or {}).get(name) or {}
-    params = law.get("params") or {}
-    if not {"E", "A", "alpha", "B", "beta"} <= params.keys() or not all(known(value) for value in params.values()):
+def law_of(summary: dict, name: str | None) -> Additive | None:
+    """The fitted law of that name in raw units (N parameters, D tokens), None if it was not identified."""
+    fitted = (summary.get("laws") or {}).get(name) or {}
+    form = {"additive": Additive, "q_form": QForm}.get(name)
+    params = fitted.get("params") or {}
+    if form is None or not all(known(params.get(parameter)) for parameter in form.parameters()):
         return None
-    return params
-
-
-def evaluate_law(law: dict, N, D) -> np.ndarray:
-    """L = E + ((A/N^alpha)^q + (B/D^beta)^q)^(1/q) in nats/token; q = 1 is the law of arXiv 2203.15556."""
-    q = law.get("q", 1.0)
-    size = law["A"] / np.asarray(N, float) ** law["alpha"]
-    data = law["B"] / np.asarray(D, float) ** law["beta"]
-    return law["E"] + (size**q + data**q) ** (1 / q)
+    return form(**{parameter: params[parameter] for parameter in form.parameters()})

@@ -1,0 +1,190 @@
+"""The study in words and headline numbers, every one of them out of the judgement."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pipeline.experiments.language_model.law_tables import law_tables
+from pipeline.experiments.language_model.methods import FORMULAS, methods
+from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, usable_rows
+from pipeline.params import LanguageModel
+from pipeline.reporting.chapter import Chapter, Fact
+from pipeline.reporting.numbers import THIN, count, decimal, factor, interval, known, percent, significant
+
+BUDGET_FACTOR = 10.0
+SYMBOLS = {"E": "E", "A": "A", "alpha": "α", "B": "B", "beta": "β", "q": "q"}
+
+
+def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, settings: LanguageModel) -> Chapter:
+    """The language-model chapter of the report."""
+    chosen = summary.get("chosen")
+    law = law_of(summary, chosen)
+    sentences = [_ground(summary, tables["points"])]
+    if law is None:
+        sentences.append(_no_law(summary))
+    else:
+        sentences += [_law_sentence(summary, chosen), _holdout_sentence(summary, chosen)]
+    sentences += [_validity(summary), _next_budget(summary, tables)]
+    return Chapter(
+        name="language_model",
+        title="Language-model scaling",
+        abstract=tuple(sentence for sentence in sentences if sentence),
+        facts=_facts(summary, chosen, tables),
+        mathml=FORMULAS[chosen] if law is not None else "",
+        tables=law_tables(summary, tables),
+        runs=(),
+        methods=methods(settings),
+    )
+
+
+def _ground(summary: dict, points: pl.DataFrame) -> str:
+    if points.is_empty():
+        return "No run has a loss yet, so there is no law to report."
+    sizes, tokens = points["N"].n_unique(), points["D"].n_unique()
+    excluded = summary.get("num_excluded") or 0
+    left_out = {0: "no run is excluded", 1: "one run is excluded"}.get(excluded, f"{excluded} runs are excluded")
+    return (
+        f"{len(points)} trained points over {sizes} sizes (N = {_span(points['N'])}, {CONVENTIONS[summary['convention']][1]}) "
+        f"and {tokens} token counts (D = {_span(points['D'])}), {_times(points['C'])} in compute; {left_out}."
+    )
+
+
+def _no_law(summary: dict) -> str:
+    states = {
+        LAW_NAMES.get(name, name): str((law or {}).get("status")).replace("_", " ")
+        for name, law in (summary.get("laws") or {}).items()
+    }
+    listed = ", ".join(f"{name}: {status}" for name, status in states.items()) or "none was fitted"
+    return f"These runs do not identify a law ({listed}). More sizes and token counts, further apart, are needed."
+
+
+def _law_sentence(summary: dict, chosen: str) -> str:
+    fitted = summary["laws"][chosen]
+    bounds = fitted.get("intervals") or {}
+    parts = [
+        f"{SYMBOLS[name]} = {_estimate(value, bounds.get(name))}"
+        for name, value in fitted["params"].items()
+        if name in SYMBOLS
+    ]
+    text = (
+        f"The {LAW_NAMES[chosen]} describes them with {', '.join(parts)} (N in parameters, D in tokens, L in nats/token; "
+        f"estimator: {summary['estimator']}; 95 % intervals by resampling runs). Its rms residual is {percent(fitted.get('rms'))}"
+    )
+    lack = fitted.get("lack_of_fit")
+    if lack and known(lack.get("p")):
+        verdict = (
+            "noise between seeds explains that" if lack["p"] > 0.05 else "noise between seeds does not explain that"
+        )
+        text += f"; {verdict} (lack-of-fit p = {significant(lack['p'], 2)})"
+    if known(summary.get("level_error")):
+        text += (
+            f". The level of the loss, and so E, has a further standard error of {percent(summary['level_error'])} from the "
+            "choice of validation text, common to all runs"
+        )
+    return text + "."
+
+
+def _holdout_sentence(summary: dict, chosen: str) -> str:
+    holdout = summary.get("holdout")
+    if not holdout:
+        return "There were too few budgets for a hold-out, so nothing here was tested beyond the runs it was fitted to."
+    scores = holdout.get("laws") or {}
+    text = (
+        f"Fitted again without the {holdout['num_test']} points above {significant(holdout['threshold_C'], 3, 1.0)} FLOPs, the "
+        f"{LAW_NAMES[chosen]} predicts them with an rms error of {percent((scores.get(chosen) or {}).get('rms'))}"
+    )
+    others = [name for name in scores if name != chosen and known((scores[name] or {}).get("rms"))]
+    text += "".join(f", the {LAW_NAMES[name]} with {percent(scores[name]['rms'])}" for name in others) + "."
+    because = summary.get("chosen_because")
+    return f"{text} Chosen: the {LAW_NAMES[chosen]}, {because.rstrip('.')}." if because else text
+
+
+def _validity(summary: dict) -> str:
+    valid = summary.get("valid_from")
+    if not valid or not known(valid.get("N_min")):
+        return "No scale was found from which on a law agrees with the runs to within the noise."
+    name = LAW_NAMES.get(valid.get("law"), "law")
+    return (
+        f"The {name} holds from N = {count(valid['N_min'])} and D = {count(valid['D_min'])} on "
+        f"({valid['num_points']} points, lack-of-fit p = {significant(valid.get('lack_of_fit_p'), 2)}; rule: "
+        f"{valid['rule'].rstrip('.')}). No point is hidden: those below stay in the fit and in every figure."
+    )
+
+
+def _next_budget(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
+    best = at_budget(tables, BUDGET_FACTOR)
+    if best is None:
+        return ""
+    holdout = summary.get("holdout") or {}
+    coverage = ((holdout.get("laws") or {}).get(summary.get("chosen")) or {}).get("interval_coverage")
+    text = (
+        f"Ten times the largest compute, {significant(best['C'], 2, 1.0)} FLOPs, would buy a loss of "
+        f"{_estimate(best['loss'], (best.get('loss_low'), best.get('loss_high')))} nats/token with N = {count(best['N_star'])} and "
+        f"D = {count(best['D_star'])}. The interval supposes that the law still holds there"
+    )
+    points = tables["points"]
+    if known(holdout.get("threshold_C")) and len(points):
+        reach = points["C"].max() / holdout["threshold_C"]
+        text += f", and the hold-out tested that over a factor of {factor(reach)[:-1]} only"
+    if known(coverage):
+        text += f", where {percent(coverage)} of the 95 % intervals held the measured loss"
+    return text + ". Take it as a guess to be tested, not as a promise."
+
+
+def at_budget(tables: dict[str, pl.DataFrame], times: float) -> dict[str, float] | None:
+    """The frontier at `times` the largest compute of the points, between rows in ln C; None where it does not reach."""
+    rows = usable_rows(tables, "frontier", ["C", "N_star", "D_star", "loss"])
+    points = tables["points"]
+    if rows.is_empty() or points.is_empty():
+        return None
+    C = times * points["C"].max()
+    rows = rows.sort("C")
+    if not rows["C"].min() <= C <= rows["C"].max() * 1.001:
+        return None
+    log_C = np.log(rows["C"].to_numpy())
+    found = {"C": C}
+    for column in ("N_star", "D_star", "loss", "loss_low", "loss_high"):
+        if column in rows.columns and rows[column].null_count() == 0:
+            found[column] = float(np.exp(np.interp(np.log(C), log_C, np.log(rows[column].cast(pl.Float64).to_numpy()))))
+    return found
+
+
+def _facts(summary: dict, chosen: str | None, tables: dict[str, pl.DataFrame]) -> tuple[Fact, ...]:
+    fitted = (summary.get("laws") or {}).get(chosen) or {}
+    score = ((summary.get("holdout") or {}).get("laws") or {}).get(chosen) or {}
+    slopes = summary.get("frontier") or {}
+    best = at_budget(tables, BUDGET_FACTOR)
+    facts = [
+        Fact("rms residual", percent(fitted.get("rms")), "of ln L, all points"),
+        Fact("held-out error", percent(score.get("rms")), "rms, largest budgets"),
+        Fact("exponent of N*(C)", _estimate(slopes.get("a"), slopes.get("a_interval")), "N* ∝ C^a"),
+        Fact(
+            "tokens per parameter",
+            _estimate(slopes.get("tokens_per_parameter_at_largest_C"), slopes.get("interval")),
+            "at the largest budget",
+        ),
+    ]
+    if best is not None:
+        bounds = (best.get("loss_low"), best.get("loss_high"))
+        facts.append(Fact("loss at 10× compute", _estimate(best["loss"], bounds), "extrapolated, nats/token"))
+    return tuple(facts)
+
+
+def _estimate(value: float | None, bounds) -> str:
+    low, high = bounds or (None, None)
+    text = interval(low, high, value)
+    if not known(value) or "[" not in text:
+        return significant(value)
+    places = len(text.split(",")[0].partition(".")[2])
+    front = significant(value) if abs(value) >= 1e6 else decimal(value, places)
+    return f"{front} {text}"
+
+
+def _span(values: pl.Series) -> str:
+    low, high = values.min(), values.max()
+    return count(low) if low == high else f"{count(low)} to {count(high)}, {_times(values)}"
+
+
+def _times(values: pl.Series) -> str:
+    return f"{factor(values.max() / values.min())[:-1]}{THIN}×"

@@ -1,0 +1,43 @@
+"""What one experiment contributes to the page, as plain values: words, headline numbers, tables, methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.reporting.tables import Table
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A headline number: what it is, how it reads, and a short remark under it."""
+
+    label: str
+    text: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A paragraph of the methods: heading, plain words, and a formula as MathML from this repository (never from data)."""
+
+    heading: str
+    text: str
+    mathml: str = ""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One experiment on the page.
+
+    `abstract` holds plain paragraphs; `mathml` the law as displayed, "" where none was identified; `tables` follow the
+    figures; `runs` holds the long tables at the end of the page.
+    """
+
+    name: str
+    title: str
+    abstract: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    mathml: str
+    tables: tuple[Table, ...]
+    runs: tuple[Table, ...]
+    methods: tuple[Method, ...]

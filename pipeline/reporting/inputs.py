@@ -1,0 +1,76 @@
+"""The files that a report is made from, read once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+TELEMETRY = {"run_id": pl.String, "seconds": pl.Float64, "tokens_per_second": pl.Float64, "device": pl.String}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a finished study left behind.
+
+    `experiments` is results/findings.json by experiment; `tables` the fitted tables by experiment and name; `telemetry`
+    has one row a run that was timed (seconds, tokens/s), none where nothing was.
+    """
+
+    runs: pl.DataFrame
+    curves: pl.DataFrame
+    planned: pl.DataFrame
+    telemetry: pl.DataFrame
+    experiments: dict[str, dict[str, Any]]
+    tables: dict[str, dict[str, pl.DataFrame]]
+    manifest: dict[str, Any]
+
+
+def read_inputs(root: Path) -> Inputs:
+    """The inputs of the study in `root`. Raises ValueError naming the file that cannot be read."""
+    experiments = _json(root / "results/findings.json")["experiments"]
+    return Inputs(
+        runs=_parquet(root / "results/runs.parquet"),
+        curves=_parquet(root / "results/curves.parquet"),
+        planned=_parquet(root / "plan/runs.parquet"),
+        telemetry=_telemetry(root / "telemetry"),
+        experiments=experiments,
+        tables={name: _tables(root / "results/fit" / name) for name in experiments},
+        manifest=_json(root / "data/tokens/manifest.json"),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the stages before the report") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from None
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the stages before the report") from None
+    except pl.exceptions.ComputeError as error:
+        raise ValueError(f"{path}: not parquet: {error}") from None
+
+
+def _tables(folder: Path) -> dict[str, pl.DataFrame]:
+    """The csv tables of a folder by name; an empty file of a table without rows keeps its columns."""
+    return {path.stem: pl.read_csv(path, infer_schema_length=None) for path in sorted(folder.glob("*.csv"))}
+
+
+def _telemetry(folder: Path) -> pl.DataFrame:
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        record = _json(path)
+        if "run_id" not in record:
+            raise ValueError(f"{path}: run_id: missing")
+        records.append({column: record.get(column) for column in TELEMETRY})
+    return pl.DataFrame(records, schema=TELEMETRY).sort("run_id")

@@ -1,0 +1,121 @@
+"""The published report: one HTML page that needs no network, and the figures and tables beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pipeline.params import Params
+from pipeline.reporting import study_tables
+from pipeline.reporting.chapter import Chapter
+from pipeline.reporting.inputs import Inputs
+from pipeline.reporting.provenance import Provenance
+from pipeline.reporting.tables import Table, csv_text, findings_table
+
+
+class Picture(Protocol):
+    """A drawn figure, as experiments make it: file stem, title, caption, SVG text, and the table it was drawn from."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    table: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Part:
+    """One experiment of the page: its words and tables, and its figures with the headline first."""
+
+    chapter: Chapter
+    figures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A built report: the page, and the files beside it by path relative to the page."""
+
+    html: str
+    files: dict[str, str]
+
+
+def build_page(params: Params, inputs: Inputs, parts: Sequence[Part], provenance: Provenance) -> Page:
+    """The report of a study. The same values give the same text."""
+    findings = [finding for name in inputs.experiments for finding in inputs.experiments[name]["findings"]]
+    judged = [tables["excluded"] for tables in inputs.tables.values() if len(tables.get("excluded", ()))]
+    verdicts = findings_table(findings)
+    runs = (
+        study_tables.excluded_table(inputs.runs, pl.concat(judged, how="diagonal_relaxed") if judged else None),
+        study_tables.runs_table(inputs.runs, inputs.telemetry),
+    )
+    sections = {name: getattr(params, name) for name in type(params).model_fields}
+    setup = (
+        study_tables.recipe_table(sections),
+        study_tables.corpus_table(inputs.manifest),
+        study_tables.bill_table(inputs.runs, inputs.planned, inputs.telemetry),
+    )
+    origin = study_tables.provenance_tables(provenance)
+    every_table = (verdicts, *(table for part in parts for table in (*part.chapter.tables, *part.chapter.runs)))
+    every_table += (*runs, *setup, *origin)
+    html = _template().render(
+        study=params.study.name,
+        subtitle=params.report.subtitle,
+        parts=parts,
+        verdicts=verdicts,
+        runs=runs,
+        setup=setup,
+        origin=origin,
+    )
+    return Page(html, _files([figure for part in parts for figure in part.figures], every_table))
+
+
+def write_page(folder: Path, page: Page) -> None:
+    """Write index.html and the files beside it into `folder`, and remove figures and tables of an earlier report."""
+    for kind in ("figures", "tables"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for path in sorted((folder / kind).iterdir()):
+            if f"{kind}/{path.name}" not in page.files:
+                path.unlink()
+    for name, text in page.files.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    (folder / "index.html").write_text(page.html, encoding="utf-8", newline="\n")
+
+
+def _files(figures: Sequence[Picture], tables: Sequence[Table]) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for name, text in (
+        *((f"figures/{figure.name}.svg", figure.svg) for figure in figures),
+        *((f"tables/{figure.name}.csv", csv_text(figure.table)) for figure in figures),
+        *((f"tables/{table.name}.csv", csv_text(table.frame)) for table in tables),
+    ):
+        if name in files:
+            raise ValueError(f"reports/{name}: two figures or tables have this name")
+        files[name] = text
+    return files
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: Mapping[str, Any] = {"drawing": lambda figure: Markup(figure.svg), "formula": Markup, "sources": _linked}
+    environment.filters.update(filters)
+    return environment.get_template("template.html")
+
+
+def _linked(text: str) -> Markup:
+    """The text, escaped, with each arXiv id a link that is followed only when clicked."""
+    return Markup(
+        re.sub(r"arXiv (\d{4}\.\d{5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', str(escape(text)))
+    )

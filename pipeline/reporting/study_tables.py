@@ -1,0 +1,167 @@
+"""Tables that every study has: runs, exclusions, recipe, corpus, bill, provenance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from pipeline.reporting.numbers import DASH, duration, factor, significant, whole
+from pipeline.reporting.provenance import Provenance
+from pipeline.reporting.tables import Table, from_frame, number, of_facts, words
+
+_RUN_COLUMNS = {
+    "run_id": ("run", "words"),
+    "kind": ("kind", "words"),
+    "role": ("role", "words"),
+    "width": ("width", "whole"),
+    "N_non_embedding": ("N, non-embedding", "count"),
+    "D": ("D, tokens", "count"),
+    "seed": ("seed", "whole"),
+    "C": ("C, FLOPs", "flops"),
+    "flops_own": ("own FLOPs", "flops"),
+    "seconds": ("seconds", "duration"),
+    "loss": ("loss, nats/token", "loss"),
+    "bits_per_byte": ("bits/byte", "loss"),
+    "loss_se_level": ("s.e. of level", "significant"),
+    "loss_se_compared": ("s.e. compared", "significant"),
+    "status": ("status", "words"),
+}
+
+
+def runs_table(runs: pl.DataFrame, telemetry: pl.DataFrame) -> Table:
+    """Every planned run with its loss and what it cost."""
+    frame = runs.join(telemetry.select("run_id", "seconds"), on="run_id", how="left", maintain_order="left")
+    shown = frame.with_columns(pl.col("run_id").str.head(16))
+    caption = (
+        "C is what the run would have cost from initialisation, own FLOPs what it did cost. Trunks have no loss: their "
+        "cooldowns are the points of the law. The level's standard error is common to all runs; the other is left once "
+        "that common shift is removed."
+    )
+    table = from_frame("runs", f"Every run ({len(runs)})", caption, shown, _RUN_COLUMNS, folded=True)
+    return Table(table.name, table.title, caption, table.header, table.rows, frame, folded=True)
+
+
+def excluded_table(runs: pl.DataFrame, judged: pl.DataFrame | None) -> Table:
+    """Every run that is not in the fit although it was planned, with the reason, whoever excluded it."""
+    columns = ["run_id", "kind", "width", "D", "seed", "status", "reason"]
+    text = [pl.col("status").cast(pl.String), pl.col("reason").cast(pl.String)]
+    failed = runs.filter(pl.col("status") != "finished").select(columns).with_columns(text)
+    if judged is not None and set(columns) <= set(judged.columns) and len(judged):
+        more = judged.select(columns).with_columns(text).cast(dict(failed.schema))
+        failed = pl.concat([failed, more]).unique("run_id", keep="first", maintain_order=True)
+    shown = {column: (column.replace("run_id", "run"), "words") for column in columns}
+    shown |= {"D": ("D, tokens", "count")}
+    caption = "Planned runs that are not points of the law. Nothing else is left out."
+    return from_frame(
+        "excluded", "Excluded runs", caption, failed, shown, empty="none: every planned run is in the law"
+    )
+
+
+def recipe_table(sections: dict[str, BaseModel]) -> Table:
+    """Every setting of params.yaml, defaults included."""
+    facts = [fact for name, section in sections.items() for fact in _flat(name, section.model_dump(mode="json"))]
+    return of_facts("recipe", "The recipe", "Every setting of the study, defaults included.", facts, folded=True)
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [fact for key, inner in value.items() for fact in _flat(f"{prefix}.{key}", inner)]
+    if isinstance(value, list):
+        if any(isinstance(inner, dict) for inner in value):
+            return [fact for index, inner in enumerate(value) for fact in _flat(f"{prefix}[{index}]", inner)]
+        return [(prefix, ", ".join(map(str, value)) or DASH)]
+    return [(prefix, DASH if value is None else str(value))]
+
+
+def corpus_table(manifest: dict[str, Any]) -> Table:
+    """What text was trained on, how it was split, and its digest."""
+    facts: list[tuple[str, str]] = []
+    for split in ("train", "validation"):
+        for unit in ("tokens", "documents", "bytes"):
+            facts.append((f"{split} {unit}", whole(manifest[split][unit])))
+    facts += [(f"{name} documents", whole(manifest.get(name))) for name in ("duplicates", "empty", "invalid")]
+    for key in ("vocab_size", "dtype", "tokenizer", "split", "sources", "digest"):
+        facts += [(name.replace("_", " "), text) for name, text in _flat(key, manifest.get(key))]
+    return of_facts("corpus", "The corpus", "Exact duplicates, empty and invalid documents are dropped.", facts)
+
+
+def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFrame) -> Table:
+    """The bill by size, FLOPs planned and seconds measured, and what training each point from scratch would cost."""
+    timed = telemetry.select("run_id", "seconds")
+    rows = planned.join(timed, on="run_id", how="left").with_columns(
+        (pl.col("D") - pl.col("start_tokens")).alias("tokens_own"),
+        pl.when(pl.col("kind") != "trunk").then(pl.col("C")).otherwise(0.0).alias("C_point"),
+        pl.when(pl.col("seconds").is_not_null()).then(pl.col("flops_own")).otherwise(0.0).alias("flops_timed"),
+    )
+    sums = [pl.len().alias("runs"), pl.col("seconds").count().alias("timed")]
+    sums += [pl.col(column).sum() for column in ("tokens_own", "flops_own", "C_point", "flops_timed", "seconds")]
+    size = ["experiment", "width", "N_non_embedding"]
+    frame = rows.group_by(size).agg(sums).sort(size)
+    total = rows.select(sums).with_columns(pl.lit("total").alias("experiment"))
+    frame = pl.concat([frame, total], how="diagonal_relaxed").with_columns(
+        pl.when(pl.col("timed") > 0).then(pl.col("seconds")).alias("seconds"),
+        pl.when(pl.col("timed") > 0).then(pl.col("flops_timed") / pl.col("seconds")).alias("flops_per_second"),
+    )
+    columns = {
+        "experiment": ("", "words"),
+        "width": ("width", "whole"),
+        "N_non_embedding": ("N", "count"),
+        "runs": ("runs", "whole"),
+        "tokens_own": ("tokens trained", "count"),
+        "flops_own": ("FLOPs", "flops"),
+        "C_point": ("FLOPs from scratch", "flops"),
+        "timed": ("runs timed", "whole"),
+        "seconds": ("seconds of all workers", "duration"),
+        "flops_per_second": ("FLOP/s", "flops"),
+    }
+    last = frame.row(-1, named=True)
+    missing = len(planned.join(runs, on="run_id", how="anti"))
+    caption = (
+        f"{whole(last['runs'])} runs planned, {significant(last['flops_own'], 3, 1.0)} FLOPs. Training each point from scratch would "
+        f"cost {significant(last['C_point'], 3, 1.0)} FLOPs, {factor(last['C_point'] / last['flops_own']) if last['flops_own'] else DASH} as much. "
+    )
+    caption += f"{missing} planned runs have no result. " if missing else ""
+    timing = f"Seconds were measured for {last['timed']} of {last['runs']} runs: {duration(last['seconds'])} in all, added over workers."
+    caption += timing if last["timed"] else "No run was timed where this report was made."
+    return from_frame("bill", "The bill", caption, frame.drop("flops_timed"), columns)
+
+
+def provenance_tables(provenance: Provenance) -> tuple[Table, Table, Table]:
+    """Commit and state of the tree; DVC hashes; versions of libraries."""
+    changed = ", ".join(provenance.changed) or "none"
+    commit = provenance.commit or "not a git checkout"
+    facts = [("git commit", commit), ("committed at", provenance.committed_at)]
+    facts.append(("source files changed since", changed if provenance.commit else None))
+    source = of_facts("source", "Source", "The state of the source tree when this report was made.", facts)
+    frame = pl.DataFrame(
+        [(h.stage, h.role, h.path, h.md5, h.size) for h in provenance.hashes],
+        schema={"stage": pl.String, "role": pl.String, "path": pl.String, "md5": pl.String, "bytes": pl.Int64},
+        orient="row",
+    )
+    rows = tuple(
+        (
+            words(h.stage),
+            words({"dep": "read", "out": "wrote"}[h.role]),
+            words(h.path),
+            words(h.md5),
+            number(h.size, whole),
+        )
+        for h in provenance.hashes
+    )
+    caption = "What each stage before the report read and wrote, by DVC's hash."
+    hashes = Table(
+        "dvc_hashes",
+        "DVC hashes",
+        caption,
+        ("stage", "", "path", "md5", "bytes"),
+        rows,
+        frame,
+        folded=True,
+        empty="none: this study was not run by DVC",
+    )
+    versions = of_facts(
+        "versions", "Versions", "Installed where this report was made.", list(provenance.versions.items()), folded=True
+    )
+    return source, hashes, versions

@@ -1,0 +1,198 @@
+"""Tables of the page as values: what is shown, the number behind it, and the full-precision frame published beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import polars as pl
+
+from pipeline.reporting.numbers import (
+    DASH,
+    count,
+    decimal,
+    duration,
+    interval,
+    known,
+    percent,
+    places_for,
+    significant,
+    whole,
+)
+
+Number = float | int | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a cell: its text, and the number behind it at full precision (None for plain words)."""
+
+    text: str
+    value: Number = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell; `verdict` colours it, `numeric` aligns it to the right."""
+
+    pieces: tuple[Piece, ...]
+    numeric: bool = False
+    verdict: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The cell as one string."""
+        return "".join(piece.text for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page. `frame` is published as csv under `name`; `folded` hides it behind a summary line.
+
+    `row_headed` makes the first cell of each row its header.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    frame: pl.DataFrame
+    empty: str = "none"
+    folded: bool = False
+    row_headed: bool = False
+
+
+def words(text: Any, verdict: str | None = None) -> Cell:
+    """A cell of words; None becomes a dash."""
+    return Cell((Piece(DASH if text is None else str(text)),), verdict=verdict)
+
+
+def number(value: Number, form: Callable[[Number], str]) -> Cell:
+    """A cell of one number, shown by `form`."""
+    return Cell((Piece(form(value), value if known(value) else None),), numeric=True)
+
+
+def estimate(value: Number, bounds: Sequence[Number] | None) -> Cell:
+    """A cell `value [low, high]` with decimals that fit the width of the interval."""
+    low, high = bounds or (None, None)
+    if not (known(value) and known(low) and known(high)):
+        return number(value, significant)
+    huge = max(abs(low), abs(high), abs(value)) >= 1e6
+    places = places_for(low, high, value)
+
+    def form(bound: Number) -> str:
+        return significant(bound) if huge else decimal(bound, places)
+
+    pieces = (Piece(form(value), value), Piece(" ["), Piece(form(low), low), Piece(", "), Piece(form(high), high))
+    return Cell((*pieces, Piece("]")), numeric=True)
+
+
+FORMS: Mapping[str, Callable[[Number], str]] = {
+    "whole": whole,
+    "count": count,
+    "significant": significant,
+    "percent": percent,
+    "duration": duration,
+    "flops": lambda value: significant(value, 3, scientific_from=1.0),
+    "loss": lambda value: decimal(value, 4),
+}
+
+
+def from_frame(
+    name: str, title: str, caption: str, frame: pl.DataFrame, columns: Mapping[str, tuple[str, str]], **options: Any
+) -> Table:
+    """A table of a frame: `columns` gives for each shown column its heading and the name of a form, or "words".
+
+    Columns that the frame lacks are left out.
+    """
+    shown = {column: look for column, look in columns.items() if column in frame.columns}
+    rows = tuple(
+        tuple(
+            words(row[column]) if form == "words" else number(row[column], FORMS[form])
+            for column, (_, form) in shown.items()
+        )
+        for row in frame.iter_rows(named=True)
+    )
+    return Table(name, title, caption, tuple(heading for heading, _ in shown.values()), rows, frame, **options)
+
+
+def of_facts(name: str, title: str, caption: str, facts: Sequence[tuple[str, Any]], **options: Any) -> Table:
+    """A table of names and values, both as text."""
+    shown = [(key, DASH if value is None else str(value)) for key, value in facts]
+    frame = pl.DataFrame(shown, schema={"name": pl.String, "value": pl.String}, orient="row")
+    rows = tuple((words(key), words(value)) for key, value in shown)
+    return Table(name, title, caption, ("name", "value"), rows, frame, row_headed=True, **options)
+
+
+def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
+    """Every finding with its verdict, what was predicted and measured, and where it holds."""
+    rows, flat = [], []
+    for finding in findings:
+        low, high = finding.get("interval") or (None, None)
+        regime = "; ".join(_regime(part) for part in finding.get("regime") or [])
+        rows.append(
+            (
+                words(finding["law"]),
+                words(finding["verdict"].replace("_", " "), finding["verdict"]),
+                words(finding["statement"]),
+                number(finding["predicted"], significant),
+                estimate(finding["measured"], (low, high)),
+                number(finding["tolerance"], significant),
+                words(finding["unit"]),
+                words(regime or None),
+                words(finding["source"]),
+            )
+        )
+        plain = {key: finding[key] for key in ("law", "verdict", "statement", "formula", "source", "unit")}
+        sizes = {key: finding[key] for key in ("predicted", "measured", "tolerance")}
+        flat.append(plain | sizes | {"low": low, "high": high, "regime": regime})
+    numbers = dict.fromkeys(("predicted", "measured", "tolerance", "low", "high"), pl.Float64)
+    frame = pl.DataFrame(flat, schema_overrides=numbers) if flat else pl.DataFrame({"law": []})
+    header = ("law", "verdict", "statement", "predicted", "measured", "tolerance", "unit", "regime", "source")
+    caption = (
+        "“Holds”: within the tolerance. “Violated”: outside it. “Not reached”: the runs never entered the regime. "
+        "“Undetermined”: the error is larger than the tolerance."
+    )
+    return Table("findings", "Verdicts", caption, header, tuple(rows), frame, row_headed=True)
+
+
+def _regime(part: Mapping[str, Any]) -> str:
+    low, high = part["low"], part["high"]
+    span = (
+        f"{count(low)} to {count(high)}"
+        if known(low) and known(high)
+        else (f"from {count(low)}" if known(low) else f"up to {count(high)}" if known(high) else "no bound seen")
+    )
+    broke = f", broke at {count(part['broke_at'])}" if known(part.get("broke_at")) else ""
+    return f"{part['variable']} {span} {part['unit']}{broke}"
+
+
+def csv_text(frame: pl.DataFrame) -> str:
+    """The frame as csv, one newline a row; nested columns as text."""
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    return frame.with_columns(pl.col(nested).cast(pl.String) if nested else []).write_csv()
+
+
+def anchor(text: str) -> str:
+    """A word that can stand in an id or a link."""
+    return escape("".join(letter if letter.isalnum() else "-" for letter in text.lower()))
+
+
+__all__ = [
+    "Cell",
+    "Number",
+    "Piece",
+    "Table",
+    "anchor",
+    "csv_text",
+    "estimate",
+    "findings_table",
+    "from_frame",
+    "interval",
+    "number",
+    "of_facts",
+    "words",
+]
