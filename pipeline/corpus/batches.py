@@ -1,0 +1,60 @@
+"""Windows of tokens in a fixed order: where every training batch and the validation set come from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+EVALUATION_SEED = 20_240_527
+
+
+class WindowOrder:
+    """Training windows in one random order, fixed by the seed and shared by all model sizes.
+
+    A window is `context` + 1 tokens (inputs and their next tokens); windows start every `context` tokens. Pass e over the
+    corpus uses a permutation of its own, so no window repeats within a pass.
+    """
+
+    def __init__(self, tokens: np.ndarray, context: int, seed: int):
+        self.num_windows = (len(tokens) - 1) // context
+        if self.num_windows < 1:
+            raise ValueError(f"model.context: {context} tokens are more than the {len(tokens)} training tokens")
+        self._windows = _windows(tokens, context)
+        self._context = context
+        self._seed = seed
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.uint32))
+
+    def batch(self, start_tokens: int, num_tokens: int) -> np.ndarray:
+        """The windows (num_tokens / context, context + 1), int64, that follow after `start_tokens` tokens of training."""
+        first, count = start_tokens // self._context, num_tokens // self._context
+        places = np.arange(first, first + count)
+        passes = places // self.num_windows
+        rows = [self._permutation(epoch)[places[passes == epoch] % self.num_windows] for epoch in np.unique(passes)]
+        return self._windows[np.concatenate(rows)].astype(np.int64)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._order[0] != epoch:
+            generator = np.random.Generator(np.random.PCG64([self._seed, epoch]))
+            self._order = (epoch, generator.permutation(self.num_windows).astype(np.uint32))
+        return self._order[1]
+
+
+def evaluation_windows(tokens: np.ndarray, context: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` fixed validation windows (count, context + 1), int64, and where each starts (count,), in tokens.
+
+    They are the same for every run of a study, drawn without replacement from the whole validation split.
+
+    Raises ValueError when the validation split holds fewer.
+    """
+    held = (len(tokens) - 1) // context
+    if held < count:
+        raise ValueError(
+            f"evaluation.windows: {count} windows of {context} tokens are more than the {held} of the validation split"
+            f" ({len(tokens)} tokens)"
+        )
+    chosen = np.random.Generator(np.random.PCG64(EVALUATION_SEED)).permutation(held)[:count]
+    chosen = np.sort(chosen)
+    return _windows(tokens, context)[chosen].astype(np.int64), chosen * context
+
+
+def _windows(tokens: np.ndarray, context: int) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[::context]

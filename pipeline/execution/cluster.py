@@ -1,0 +1,102 @@
+"""Runs on a Ray cluster: this machine's own, or the one RAY_ADDRESS names. Nothing else imports ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
+
+from pipeline.execution.failures import RunFailed, WorkerLost
+from pipeline.experiments.experiment import Progress, RunContext, RunResult, step
+from pipeline.planning.run_spec import RunSpec
+
+LOST = (WorkerCrashedError, RayActorError, ObjectLostError)
+
+
+def num_workers() -> int:
+    """Runs trained at once on this machine: STUDY_WORKERS, else its cores.
+
+    Raises ValueError when STUDY_WORKERS is not a positive whole number.
+    """
+    text = os.environ.get("STUDY_WORKERS", "")
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"environment: STUDY_WORKERS: {text!r} is not a positive whole number")
+    return int(text)
+
+
+@dataclass
+class Cluster:
+    """A Ray session for the length of a `with` block. `slots` runs fit at once; each has a GPU where there is any."""
+
+    slots: int = 0
+    gpus: bool = False
+
+    def __enter__(self) -> Cluster:
+        address = os.environ.get("RAY_ADDRESS")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        options = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address:
+            project = str(Path(__file__).resolve().parents[1])
+            ray.init(address=address, runtime_env={"py_modules": [project]}, **options)
+        else:
+            ray.init(address="local", num_cpus=num_workers(), include_dashboard=False, **options)
+        resources = ray.cluster_resources()
+        self.gpus = resources.get("GPU", 0) >= 1
+        self.slots = int(resources.get("GPU" if self.gpus else "CPU", 0))
+        if self.slots < 1:
+            ray.shutdown()
+            raise ValueError(f"environment: RAY_ADDRESS: {address!r} has neither a CPU nor a GPU for a run: {resources}")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        ray.shutdown()
+
+    def submit(self, spec: RunSpec, context: RunContext) -> ray.ObjectRefGenerator:
+        """A handle on the run, which starts as soon as a worker is free."""
+        return (_on_gpu if self.gpus else _on_cpu).remote(spec, context)
+
+    def cancel(self, handles: list[ray.ObjectRefGenerator]) -> None:
+        """Stops runs that are under way; their last checkpoints stay."""
+        for handle in handles:
+            ray.cancel(handle, force=True)
+
+    def next_event(
+        self, handles: list[ray.ObjectRefGenerator]
+    ) -> tuple[ray.ObjectRefGenerator, Progress | RunResult | WorkerLost | RunFailed]:
+        """The first thing that any of the runs reports, and its handle. An error is returned, not raised."""
+        (handle,), _ = ray.wait(handles, num_returns=1)
+        try:
+            event = ray.get(next(handle))
+        except StopIteration:
+            event = WorkerLost("the run ended without a result")
+        except LOST as error:
+            event = WorkerLost(str(error).splitlines()[0])
+        except RayTaskError as error:
+            event = WorkerLost(str(error).splitlines()[0])
+        return handle, event
+
+
+def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult | RunFailed]:
+    """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
+    try:
+        yield from step(spec.experiment, "run")(spec, context)
+    except Exception as error:
+        yield RunFailed(error, traceback.format_exc(), _memory(error))
+
+
+def _memory(error: Exception) -> bool:
+    from pipeline.training.device import out_of_memory
+
+    return out_of_memory(error)
+
+
+_on_cpu = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_events)
+_on_gpu = ray.remote(num_gpus=1, num_cpus=1, max_retries=0, max_calls=1, num_returns="streaming")(_events)

@@ -1,0 +1,72 @@
+"""The live display of a study in training, and one line for every run that ends."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipeline.execution.executor import Event
+from pipeline.planning.bill import Bill
+
+ENDED = ("finished", "diverged", "failed")
+
+
+class Display:
+    """A watcher for an Executor: runs done, tokens/s, time left; a context manager.
+
+    Time left is what the bill expected of the work that remains, corrected by how the work so far compared with it.
+    """
+
+    def __init__(self, bill: Bill):
+        self.expected = {line.spec.run_id: line.seconds for line in bill.new}
+        self.total, self.workers, self.minutes = len(bill.new), bill.workers, bill.minutes
+        self.ended: set[str] = set()
+        self.tokens: dict[str, tuple[int, int]] = {}
+        self.began = time.monotonic()
+        self.console = Console(soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("runs  {task.fields[note]}"),
+            TimeElapsedColumn(), console=self.console, disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=self.total, note="")
+
+    def __enter__(self) -> Display:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.__exit__(kind, error, trace)
+
+    def __call__(self, event: Event) -> None:
+        """Takes note of one event."""
+        run_id = event.spec.run_id
+        if event.done:
+            first, _ = self.tokens.get(run_id, (event.done, event.done))
+            self.tokens[run_id] = (first, event.done)
+        if event.kind == "retried":
+            self.console.print(f"  retry {event.spec.label}: {event.detail}")
+        if event.kind not in ENDED:
+            self.bar.update(self.task, note=self.note())
+            return
+        self.ended.add(run_id)
+        self.bar.update(self.task, completed=len(self.ended), note=self.note())
+        result, outcome = event.result, event.kind
+        if event.kind == "finished" and "loss" in result.scalars:
+            outcome = f"loss {result.scalars['loss']:.4f} nats/token"
+        elif event.detail:
+            outcome = f"{event.kind}: {event.detail}"
+        self.console.print(f"  [{len(self.ended)}/{self.total}] {event.spec.label}: {outcome}; {self.note()}", markup=False)
+
+    def note(self) -> str:
+        """Tokens a second over all workers, and the time left."""
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        seen = sum(last - first for first, last in self.tokens.values())
+        total = sum(self.expected.values())
+        done = sum(self.expected.get(run_id, 0.0) for run_id in self.ended)
+        pace = self.minutes * 60 / total if total else 0.0
+        if done:
+            pace = max(elapsed / done, pace) if len(self.ended) < 2 * self.workers else elapsed / done
+        return f"{seen / elapsed / 1e3:.1f}k tokens/s, about {(total - done) * pace / 60:.1f} min left"

@@ -1,0 +1,32 @@
+"""Expected seconds of a run, from runs that were timed here before or from a short measurement."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from pipeline.execution.run_store import RunStore
+from pipeline.experiments.experiment import step
+from pipeline.planning.run_spec import RunSpec, canonical_json
+
+
+class Throughput:
+    """Seconds of a run by what it trains: the median FLOP/s of stored runs of that kind, else a few steps timed now."""
+
+    def __init__(self, specs: list[RunSpec], store: RunStore):
+        timed: dict[str, list[float]] = {}
+        for spec in specs:
+            facts = store.telemetry(spec.run_id)
+            if facts and facts["seconds"] > 0 and facts["attempts"] == 1:
+                timed.setdefault(_model(spec), []).append(spec.flops / facts["seconds"])
+        self._rates = {model: median(rates) for model, rates in timed.items()}
+        self.basis = "throughput of earlier runs" if self._rates else "throughput measured now"
+
+    def seconds(self, spec: RunSpec) -> float:
+        """Expected seconds of `spec` on one worker."""
+        if _model(spec) not in self._rates:
+            self._rates[_model(spec)] = step(spec.experiment, "measure")(spec)
+        return spec.flops / self._rates[_model(spec)]
+
+
+def _model(spec: RunSpec) -> str:
+    return canonical_json([spec.experiment, {k: v for k, v in spec.settings.items() if k not in ("course", "evaluation")}])

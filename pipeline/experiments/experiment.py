@@ -1,0 +1,133 @@
+"""The protocol every law is tested by: plan, run, judge, draw.
+
+An experiment is a module or package with four functions, so one planner, executor, store, tracker and report serve
+all laws:
+
+    plan(settings, corpus)          -> list[RunSpec]     what to train
+    run(spec, context)              -> Progress..., RunResult   train one piece (the only step that needs torch)
+    judge(settings, runs, curves)   -> Judgement         what the runs say about the law
+    draw(judgement, runs, curves)   -> list[Figure]      pictures, each made from a table published beside it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+Verdict = Literal["holds", "violated", "not_reached", "undetermined"]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Range of one swept variable over which a law was seen to hold, and where it was seen to break.
+
+    `low` and `high` are in `unit`; None means that no run bounds that side. `broke_at` is the nearest swept value
+    outside the range at which the law failed, None if it was never seen to fail.
+    """
+
+    variable: str
+    unit: str
+    low: float | None
+    high: float | None
+    broke_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One law put to the test: what was predicted, what was measured, with what uncertainty, and where it holds.
+
+    `predicted`, `measured`, `interval` and `tolerance` are in `unit`. `verdict` is `not_reached` when the runs never
+    entered the regime, `undetermined` when the standard error exceeds the tolerance.
+    """
+
+    law: str
+    statement: str
+    formula: str
+    source: str
+    unit: str
+    predicted: float | None
+    measured: float | None
+    interval: tuple[float, float] | None
+    tolerance: float | None
+    verdict: Verdict
+    regime: list[Regime] = field(default_factory=list)
+
+    def as_dict(self) -> dict:
+        """The finding as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Everything one experiment concludes: findings, a summary of JSON types, and named tables."""
+
+    findings: list[Finding]
+    summary: dict
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure: file stem, caption in one or two sentences, SVG text, and the table it was drawn from."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    table: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a planner may know of the corpus: its digest, the size of its vocabulary, its training tokens."""
+
+    digest: str
+    vocab_size: int
+    train_tokens: int
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a run needs to know about its surroundings; nothing here changes its numbers.
+
+    `tokens` is the folder of the prepared corpus; `origin` the URI of the checkpoint to start from, None for
+    initialisation; `own` the URI of this run's checkpoint, written every `checkpoint_seconds` and at the end;
+    `micro_batch_tokens` bounds the tokens that go through the model at once.
+    """
+
+    tokens: str
+    origin: str | None
+    own: str
+    checkpoint_seconds: float
+    micro_batch_tokens: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run goes on: `done` of its whole path so far, in the unit of its plan (tokens for a language model)."""
+
+    done: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What one run ended with: `status` finished or diverged (with its `reason`), scalars, curves by column name, and
+    arrays of detail. `resumed_from` and `done` bound the work of this attempt, in tokens."""
+
+    status: Literal["finished", "diverged"]
+    reason: str | None
+    scalars: dict[str, float]
+    curve: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
+    resumed_from: int
+    done: int
+
+
+def step(experiment: str, name: Literal["plan", "run", "judge", "draw"]) -> Callable:
+    """The function of one step of an experiment, imported only now: `plan` must not load what `run` needs."""
+    return getattr(import_module(f"pipeline.experiments.{experiment}.{name}"), name)

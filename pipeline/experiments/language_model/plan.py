@@ -1,0 +1,156 @@
+"""The runs of the language-model study: a grid of sizes and token counts as a tree of trunks and cooldowns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import product
+
+from pipeline.experiments.experiment import CorpusFacts
+from pipeline.models.size import Size
+from pipeline.params import IsoFlop, LanguageModel, SizesByTokens
+from pipeline.planning.run_spec import RunSpec, code_digest
+from pipeline.training.schedule import Course, branch, step_boundary
+
+NUMERIC_MODULES = (
+    "pipeline.corpus.batches",
+    "pipeline.experiments.language_model.run",
+    "pipeline.models.parametrization",
+    "pipeline.models.transformer",
+    "pipeline.training.checkpoint",
+    "pipeline.training.device",
+    "pipeline.training.optimizer",
+    "pipeline.training.schedule",
+    "pipeline.training.trainer",
+)
+
+
+def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
+    """Every run of the grid and its replicates, parents before children, each once.
+
+    Raises ValueError when a point needs more tokens than the corpus holds and `allow_repeats` is off.
+    """
+    code = code_digest(NUMERIC_MODULES)
+    specs: dict[str, RunSpec] = {}
+    for width, seed in _trees(settings):
+        size = size_of(settings, corpus.vocab_size, width)
+        ends = [(place, D) for place, D in _tokens(settings, size) if seed == settings.seed or _repeated(settings, D)]
+        for place, D in ends:
+            _check(settings, corpus, place, D)
+        pieces = _scratch(settings, ends) if settings.schedule.kind == "cosine" else _tree(settings, ends)
+        by_place: dict[tuple, RunSpec] = {}
+        for kind, course, start, source in pieces:
+            before = by_place.get(source) if source else None
+            spec = RunSpec(
+                experiment="language_model",
+                kind=kind,
+                settings=_numbers(settings, corpus.vocab_size, width, course),
+                seed=seed,
+                data_digest=corpus.digest,
+                code_digest=code,
+                parent_id=before.run_id if before and kind == "cooldown" else None,
+                resumes_id=before.run_id if before and kind == "trunk" else None,
+                label=f"width {width} {kind} to {course.end:,} tokens" + (f" seed {seed}" if seed else ""),
+                flops=float(size.flops_per_token * (course.end - start)),
+            )
+            by_place[kind, course.end] = spec
+            specs.setdefault(spec.run_id, spec)
+    return list(specs.values())
+
+
+def describe(spec: RunSpec, grid_seed: int) -> dict:
+    """The columns of one run that do not come from training it: sizes, tokens and FLOPs (see planning/table.py)."""
+    size, model, D = size_from(spec.settings), spec.settings["model"], spec.settings["course"]["end"]
+    return {
+        "role": "grid" if spec.seed == grid_seed else "replicate",
+        "recipe": "cosine" if spec.kind == "scratch" else "wsd",
+        "width": size.width,
+        "depth": size.depth,
+        "head_size": model["head_size"],
+        "context": size.context,
+        "N_total": size.N_total,
+        "N_non_embedding": size.N_non_embedding,
+        "N_with_head": size.N_with_head,
+        "D": D,
+        "C": float(size.flops_per_token * D),
+        "C_6ND": 6.0 * size.N_non_embedding * D,
+        "start_tokens": D - round(spec.flops / size.flops_per_token),
+    }
+
+
+def size_from(numbers: dict) -> Size:
+    """The size of the model that the settings of a spec describe."""
+    model = numbers["model"]
+    return Size(numbers["vocab_size"], numbers["width"], model["depth"], model["context"], model["mlp_ratio"])
+
+
+def size_of(settings: LanguageModel, vocab_size: int, width: int) -> Size:
+    """The size of the study's model at `width`."""
+    return Size(vocab_size, width, settings.model.depth, settings.model.context, settings.model.mlp_ratio)
+
+
+def _trees(settings: LanguageModel) -> list[tuple[int, int]]:
+    again = product(settings.replicates.widths, settings.replicates.seeds)
+    return [(width, settings.seed) for width in settings.grid.widths] + list(again)
+
+
+def _repeated(settings: LanguageModel, D: int) -> bool:
+    return settings.replicates.max_tokens is None or D <= settings.replicates.max_tokens
+
+
+def _tokens(settings: LanguageModel, size: Size) -> list[tuple[str, int]]:
+    """(field and value of params.yaml, D in tokens) of every point at one size."""
+    grid = settings.grid
+    if isinstance(grid, SizesByTokens):
+        return [(f"grid.tokens: {D}", D) for D in sorted(set(grid.tokens))]
+    if isinstance(grid, IsoFlop):
+        return [(f"grid.flops: {C:g}", round(C / size.flops_per_token)) for C in sorted(set(grid.flops))]
+    return [(f"grid.ratios: {r:g}", round(r * size.N_non_embedding)) for r in sorted(set(grid.ratios))]
+
+
+def _check(settings: LanguageModel, corpus: CorpusFacts, place: str, D: int) -> None:
+    held = (corpus.train_tokens - 1) // settings.model.context * settings.model.context
+    least = settings.schedule.warmup_tokens + settings.batch.tokens
+    if D > held and not settings.allow_repeats:
+        raise ValueError(
+            f"params.yaml: language_model.{place}: D = {D:,} tokens are more than the {held:,} of the training split;"
+            " set language_model.allow_repeats to train on them more than once"
+        )
+    if D <= least:
+        raise ValueError(
+            f"params.yaml: language_model.{place}: D = {D:,} tokens end within the warm-up and one batch ({least:,})"
+        )
+
+
+def _scratch(settings: LanguageModel, ends: list[tuple[str, int]]) -> list[tuple]:
+    pieces = []
+    for _, D in ends:
+        end = step_boundary(settings.batch, settings.model.context, D)
+        pieces.append(("scratch", Course("cosine", settings.schedule.warmup_tokens, end, end), 0, None))
+    return pieces
+
+
+def _tree(settings: LanguageModel, ends: list[tuple[str, int]]) -> list[tuple]:
+    """(kind, course, start, source) of each piece: trunk segments between forks, and a cooldown from each fork."""
+    warmup, pieces, last = settings.schedule.warmup_tokens, [], 0
+    for _, D in ends:
+        fork, end = branch(settings.batch, settings.model.context, D, settings.schedule.cooldown_fraction)
+        trunk = Course("constant", warmup, fork, fork)
+        if fork > last:
+            pieces.append(("trunk", trunk, last, ("trunk", last) if last else None))
+            last = fork
+        pieces.append(("cooldown", Course("linear", warmup, fork, end), fork, ("trunk", fork)))
+    return pieces
+
+
+def _numbers(settings: LanguageModel, vocab_size: int, width: int, course: Course) -> dict:
+    numbers = {
+        "vocab_size": vocab_size,
+        "width": width,
+        "model": settings.model.model_dump(),
+        "optimizer": settings.optimizer.model_dump(),
+        "batch": settings.batch.model_dump(),
+        "course": asdict(course),
+    }
+    if course.shape != "constant":
+        numbers["evaluation"] = settings.evaluation.model_dump()
+    return numbers

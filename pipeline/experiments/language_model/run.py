@@ -1,0 +1,77 @@
+"""One run of the language-model study: from a spec to a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from pipeline.corpus.shards import open_corpus
+from pipeline.experiments.experiment import Progress, RunContext, RunResult
+from pipeline.models.transformer import Shape
+from pipeline.params import Batch, Model, Optimizer
+from pipeline.planning.run_spec import RunSpec
+from pipeline.training import trainer
+from pipeline.training.checkpoint import CURVE_COLUMNS
+from pipeline.training.device import prepare_device
+from pipeline.training.schedule import Course
+
+
+def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
+    """Yields Progress now and then, and last the RunResult.
+
+    Its scalars are `loss` (nats/token) and `bits_per_byte` on the validation windows; its arrays hold the `losses`
+    (nats), `bytes` and `documents` of every window. Raises ValueError when the corpus is not the one that was planned for.
+    """
+    corpus = open_corpus(context.tokens)
+    if corpus.digest != spec.data_digest:
+        raise ValueError(f"{context.tokens}: digest {corpus.digest[:12]} is not the planned {spec.data_digest[:12]}")
+    recipe = recipe_of(spec)
+    data = trainer.Data(corpus.train, corpus.validation, corpus.token_bytes, corpus.validation_documents)
+    places = trainer.Places(context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens)
+    for event in trainer.train(recipe, data, places, prepare_device()):
+        yield _result(event, recipe) if isinstance(event, trainer.Outcome) else Progress(event.tokens)
+
+
+def recipe_of(spec: RunSpec) -> trainer.Recipe:
+    """The typed settings that `spec` carries as JSON."""
+    numbers = spec.settings
+    model = Model(**numbers["model"])
+    shape = Shape(
+        vocab_size=numbers["vocab_size"],
+        width=numbers["width"],
+        depth=model.depth,
+        head_size=model.head_size,
+        context=model.context,
+        mlp_ratio=model.mlp_ratio,
+        rope_base=model.rope_base,
+    )
+    return trainer.Recipe(
+        shape=shape,
+        model=model,
+        optimizer=Optimizer(**numbers["optimizer"]),
+        batch=Batch(**numbers["batch"]),
+        course=Course(**numbers["course"]),
+        evaluation_windows=numbers.get("evaluation", {}).get("windows", 0),
+        seed=spec.seed,
+    )
+
+
+def _result(outcome: trainer.Outcome, recipe: trainer.Recipe) -> RunResult:
+    scalars = {}
+    if len(outcome.losses) and outcome.status == "finished":
+        nats = float(outcome.losses.sum(dtype="float64"))
+        scalars["loss"] = nats / (len(outcome.losses) * recipe.shape.context)
+        scalars["bits_per_byte"] = nats / float(outcome.bytes.sum()) / math.log(2)
+    return RunResult(
+        status=outcome.status,
+        reason=outcome.reason,
+        scalars=scalars,
+        curve=dict(zip(CURVE_COLUMNS, outcome.curve.T, strict=True)),
+        arrays={
+            "losses": outcome.losses.astype("float32"),
+            "bytes": outcome.bytes.astype("int32"),
+            "documents": outcome.documents.astype("int32"),
+        },
+        resumed_from=outcome.resumed_from,
+        done=outcome.tokens,
+    )

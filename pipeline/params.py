@@ -1,0 +1,276 @@
+"""params.yaml as frozen, validated objects. This is the only module that reads YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, with unknown keys and silent type changes refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Study(Section):
+    """`name` is the MLflow experiment and the title of the report."""
+
+    name: Annotated[str, Field(min_length=1)]
+
+
+class PackageSource(Section):
+    """Python source files inside installed packages; `sha256` pins the bytes (None: not checked)."""
+
+    kind: Literal["packages"]
+    names: Annotated[list[str], Field(min_length=1)]
+    sha256: str | None = None
+
+
+class TextSource(Section):
+    """Text files, one document a file: a folder, a file or a glob; local, s3:// or hf://."""
+
+    kind: Literal["text"]
+    path: Annotated[str, Field(min_length=1)]
+
+
+class JsonlSource(Section):
+    """One JSON object a line with the text in `column`; plain, .gz or .zst."""
+
+    kind: Literal["jsonl"]
+    path: Annotated[str, Field(min_length=1)]
+    column: str = "text"
+
+
+class ParquetSource(Section):
+    """Parquet files with the text in `column`."""
+
+    kind: Literal["parquet"]
+    path: Annotated[str, Field(min_length=1)]
+    column: str = "text"
+
+
+Source = Annotated[PackageSource | TextSource | JsonlSource | ParquetSource, Field(discriminator="kind")]
+
+
+class BytesTokenizer(Section):
+    """One token a byte, V = 256; byte 0 separates documents."""
+
+    kind: Literal["bytes"]
+
+
+class BpeTokenizer(Section):
+    """Byte-level BPE trained on at most `sample_bytes` of the training split."""
+
+    kind: Literal["bpe"]
+    vocab_size: Annotated[int, Field(ge=257, le=65536)]
+    sample_bytes: PositiveInt = 16_000_000
+
+
+Tokenizer = Annotated[BytesTokenizer | BpeTokenizer, Field(discriminator="kind")]
+
+
+class Prepare(Section):
+    """Where the text comes from and how it becomes tokens."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    tokenizer: Tokenizer
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: int = 0
+
+
+class Plan(Section):
+    """Which experiments are on; each has a section of its own name."""
+
+    experiments: Annotated[list[Literal["language_model"]], Field(min_length=1)]
+
+
+class SizesByTokens(Section):
+    """Every width at every token count: the tree of trunks and cooldowns."""
+
+    kind: Literal["sizes_by_tokens"]
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    tokens: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class IsoFlop(Section):
+    """Every width at every compute budget (training FLOPs): D = C / (FLOPs a token)."""
+
+    kind: Literal["isoflop"]
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    flops: Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class TokensPerParameter(Section):
+    """Every width at every ratio D / N, N non-embedding."""
+
+    kind: Literal["tokens_per_parameter"]
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    ratios: Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+Grid = Annotated[SizesByTokens | IsoFlop | TokensPerParameter, Field(discriminator="kind")]
+
+
+class Replicates(Section):
+    """Extra seeds, which measure the noise between seeds; `tokens` bounds their D (None: the whole grid)."""
+
+    seeds: list[int] = []
+    widths: list[PositiveInt] = []
+    max_tokens: PositiveInt | None = None
+
+
+class Model(Section):
+    """Shape of the transformer; width comes from the grid. `context` in tokens."""
+
+    depth: PositiveInt
+    head_size: PositiveInt
+    context: PositiveInt
+    mlp_ratio: PositiveInt = 4
+    rope_base: PositiveFloat = 1000.0
+    parametrization: Literal["mup", "standard"] = "mup"
+    base_width: PositiveInt = 64
+
+
+class Optimizer(Section):
+    """Rates at `model.base_width`. `matrix_rate` is for hidden matrices, the others for embedding and head."""
+
+    kind: Literal["muon", "adamw"]
+    matrix_rate: PositiveFloat
+    embedding_rate: PositiveFloat
+    head_rate: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: PositiveFloat | None = None
+
+
+class Batch(Section):
+    """Global batch in tokens: B(t) = tokens * max(1, (t / growth_from)^growth_power) after t tokens."""
+
+    tokens: PositiveInt
+    growth_from: PositiveInt = 60_000
+    growth_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class Schedule(Section):
+    """`wsd`: warm-up, constant, linear cooldown over the last `cooldown_fraction` of D. `cosine`: from scratch to 0."""
+
+    kind: Literal["wsd", "cosine"]
+    warmup_tokens: Annotated[int, Field(ge=0)]
+    cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class Evaluation(Section):
+    """Fixed validation windows, the same for all runs, each `model.context` tokens long."""
+
+    windows: PositiveInt
+
+
+class LanguageModel(Section):
+    """The language-model scaling study: what is trained, how, and on which grid."""
+
+    grid: Grid
+    seed: int = 0
+    replicates: Replicates = Replicates()
+    model: Model
+    optimizer: Optimizer
+    batch: Batch
+    schedule: Schedule
+    evaluation: Evaluation
+    allow_repeats: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LanguageModel:
+        for width in self.grid.widths:
+            if width % self.model.head_size:
+                raise ValueError(f"grid.widths: {width} is not divisible by model.head_size {self.model.head_size}")
+        if self.model.head_size % 2:
+            raise ValueError(f"model.head_size: {self.model.head_size} is odd; rotary positions need pairs")
+        if self.batch.tokens % self.model.context:
+            raise ValueError(f"batch.tokens: {self.batch.tokens} is not a multiple of model.context {self.model.context}")
+        for width in self.replicates.widths:
+            if width not in self.grid.widths:
+                raise ValueError(f"replicates.widths: {width} is not one of grid.widths {self.grid.widths}")
+        if self.seed in self.replicates.seeds:
+            raise ValueError(f"replicates.seeds: {self.seed} is already language_model.seed")
+        return self
+
+
+class Train(Section):
+    """How runs are executed; nothing here changes the numbers, so nothing here is part of a run's identity."""
+
+    micro_batch_tokens: PositiveInt
+    checkpoint_seconds: PositiveFloat
+    retries: Annotated[int, Field(ge=0)]
+    storage: str | None = None
+
+
+class Collect(Section):
+    """`round_digits` is the number of significant digits of floats in results/runs.csv."""
+
+    round_digits: Annotated[int, Field(ge=3, le=17)] = 8
+
+
+class Fit(Section):
+    """`convention` is the N of the headline law; `bootstrap` counts resamples of runs; the rest split the hold-out."""
+
+    convention: Literal["total", "non_embedding", "with_head"]
+    bootstrap: Annotated[int, Field(ge=100)]
+    holdout_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    num_starts: PositiveInt = 64
+    seed: int = 0
+
+
+class Report(Section):
+    """`subtitle` stands under the title of the page."""
+
+    subtitle: str = ""
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    study: Study
+    prepare: Prepare
+    plan: Plan
+    language_model: LanguageModel
+    train: Train
+    collect: Collect
+    fit: Fit
+    report: Report
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """The validated parameters of the study in `path`.
+
+    Raises ValueError with one line a fault: file, field, value.
+    """
+    try:
+        tree = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{path}:{place} not YAML: {getattr(error, 'problem', error)}") from None
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_fault(path, fault) for fault in error.errors())) from None
+
+
+def _fault(path: Path, fault: dict) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    if fault["type"] == "extra_forbidden":
+        return f"{path}: {place}: unknown key (value {fault['input']!r})"
+    if fault["type"] == "missing":
+        return f"{path}: {place}: missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{path}: {place}.{message}"
+    return f"{path}: {place}: {message} (value {fault['input']!r})"

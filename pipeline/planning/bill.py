@@ -1,0 +1,86 @@
+"""The bill of a plan, before anything is spent: what is new, what is reused and why, FLOPs and minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.planning.run_spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run on the bill. `seconds` is its expected time on one worker, 0 for a reused run."""
+
+    spec: RunSpec
+    reused: bool
+    why: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bill:
+    """All runs of a plan. `minutes` is expected wall time: the longer of the shared work and the longest chain."""
+
+    lines: list[Line]
+    workers: int
+    minutes: float
+    basis: str
+
+    @property
+    def new(self) -> list[Line]:
+        """The runs that must be trained."""
+        return [line for line in self.lines if not line.reused]
+
+    def text(self) -> str:
+        """The bill as lines of text: a summary, then every new run and its cost."""
+        new, reused = self.new, len(self.lines) - len(self.new)
+        flops, spared = sum(x.spec.flops for x in new), sum(x.spec.flops for x in self.lines if x.reused)
+        lines = [
+            f"{len(self.lines)} runs planned: {len(new)} new, {reused} reused",
+            f"to spend: {flops:.3g} FLOPs, about {self.minutes:.1f} minutes on {self.workers} workers ({self.basis})",
+            f"reused:   {spared:.3g} FLOPs",
+        ]
+        lines += [f"  new  {x.spec.run_id}  {x.spec.flops:9.3g} FLOPs  {x.seconds:6.1f} s  {x.spec.label}: {x.why}" for x in new]
+        return "\n".join(lines)
+
+
+def draw_bill(
+    specs: list[RunSpec], status: Callable[[str], str | None], cost: Callable[[RunSpec], float], workers: int, basis: str
+) -> Bill:
+    """The bill of `specs`. `status(run_id)` is what the store holds (None: nothing), `cost(spec)` its expected seconds."""
+    lines = []
+    for spec in specs:
+        held = status(spec.run_id)
+        reused = held in ("finished", "diverged")
+        why = {None: "no record of it", "failed": "it failed before", "partial": "it was interrupted; goes on"}.get(held, held)
+        lines.append(Line(spec, reused, f"already {held}" if reused else why, 0.0 if reused else cost(spec)))
+    seconds = {line.spec.run_id: line.seconds for line in lines}
+    longest = max(critical_path(specs, seconds).values(), default=0.0)
+    total = max(sum(seconds.values()) / workers, longest)
+    return Bill(lines, workers, total / 60, basis)
+
+
+def critical_path(specs: list[RunSpec], cost: dict[str, float]) -> dict[str, float]:
+    """For each run_id the cost of the longest chain that starts with it, in the unit of `cost`."""
+    children: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec.needs:
+            children.setdefault(spec.needs, []).append(spec.run_id)
+    paths: dict[str, float] = {}
+    for spec in reversed(_parents_first(specs)):
+        below = [paths[child] for child in children.get(spec.run_id, []) if child in paths]
+        paths[spec.run_id] = cost[spec.run_id] + max(below, default=0.0)
+    return paths
+
+
+def _parents_first(specs: list[RunSpec]) -> list[RunSpec]:
+    by_id = {spec.run_id: spec for spec in specs}
+    ordered: dict[str, RunSpec] = {}
+    for spec in specs:
+        chain = [spec]
+        while chain[-1].needs in by_id and chain[-1].needs not in ordered:
+            chain.append(by_id[chain[-1].needs])
+        for link in reversed(chain):
+            ordered[link.run_id] = link
+    return list(ordered.values())

@@ -1,0 +1,111 @@
+"""The identity of a run: what was trained, on which data, by which code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One uninterrupted piece of training.
+
+    `settings` holds every value that changes the numbers, as JSON types. `parent_id` is the run this one starts from.
+    `resumes_id` is a run that lies on this run's own path, so that its checkpoint saves work but changes no number: a
+    trunk is the same run wherever it was cut, and `resumes_id` is therefore not part of the identity. `label` is for
+    people; `flops` is the training cost of this piece alone.
+    """
+
+    experiment: str
+    kind: str
+    settings: dict
+    seed: int
+    data_digest: str
+    code_digest: str
+    parent_id: str | None = None
+    resumes_id: str | None = None
+    label: str = ""
+    flops: float = 0.0
+
+    @cached_property
+    def run_id(self) -> str:
+        """16 hexadecimal digits of the hash of everything that changes the numbers."""
+        return digest(
+            {
+                "experiment": self.experiment,
+                "kind": self.kind,
+                "settings": self.settings,
+                "seed": self.seed,
+                "parent_id": self.parent_id,
+                "data": self.data_digest,
+                "code": self.code_digest,
+            }
+        )[:16]
+
+    @property
+    def needs(self) -> str | None:
+        """The run whose checkpoint must be there before this one starts, if any."""
+        return self.parent_id or self.resumes_id
+
+    def to_json(self) -> str:
+        """Canonical JSON of the fields, which `from_json` reads back."""
+        return canonical_json({name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        """The spec that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def digest(value: object) -> str:
+    """Hexadecimal sha256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces, equal for equal values.
+
+    Raises ValueError for a value without one stable form (a set, an object, NaN): it must never enter an identity.
+    """
+    _refuse_unstable(value, "value")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _refuse_unstable(value: object, place: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{place}: key {key!r} is not text, so it has no stable form")
+            _refuse_unstable(item, f"{place}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_unstable(item, f"{place}[{index}]")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{place}: {value} has no stable form")
+    elif not (value is None or isinstance(value, (str, int, bool))):
+        raise ValueError(f"{place}: {value!r} of type {type(value).__name__} has no stable form")
+
+
+def code_digest(modules: Iterable[str], root: Path = ROOT) -> str:
+    """Hexadecimal sha256 of the syntax trees of `modules` (dotted names under `root`), docstrings left out.
+
+    Comments, layout and docstrings do not change it; any other edit does.
+    """
+    total = hashlib.sha256()
+    for name in sorted(modules):
+        path = root / (name.replace(".", "/") + ".py")
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        total.update(f"{name}\0{ast.dump(tree)}\0".encode())
+    return total.hexdigest()

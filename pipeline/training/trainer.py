@@ -1,0 +1,194 @@
+"""One run of the language model, from its start to its last token, resumable to the same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.corpus.batches import WindowOrder, evaluation_windows
+from pipeline.models.parametrization import initialise
+from pipeline.models.transformer import Shape, Transformer
+from pipeline.params import Batch, Model
+from pipeline.params import Optimizer as OptimizerSettings
+from pipeline.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from pipeline.training.device import arithmetic
+from pipeline.training.optimizer import Optimizer
+from pipeline.training.schedule import Course, batch_tokens
+
+CURVE_STEPS = 20
+PATIENCE_ROWS = 10
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that changes the numbers of a run, besides the data: shape, rates, batch, way, seed."""
+
+    shape: Shape
+    model: Model
+    optimizer: OptimizerSettings
+    batch: Batch
+    course: Course
+    evaluation_windows: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """Token streams, one-dimensional; the text bytes each token stands for (int32, one entry a token id); and where each
+    validation document starts, in tokens."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    token_bytes: np.ndarray
+    validation_documents: np.ndarray
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run starts from and where it saves to (URIs): `origin` is the parent's checkpoint or None; `own` is this
+    run's. It is saved every `checkpoint_seconds`, and `micro_batch` bounds the tokens that go through the model at once."""
+
+    origin: str | None
+    own: str
+    checkpoint_seconds: float
+    micro_batch: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tokens seen so far by a run that goes on."""
+
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ended with. `losses` are the sums of nats over each validation window (empty for a trunk or a diverged
+    run), `bytes` the text bytes of each and `documents` the number of the document each starts in; `curve` has the columns of checkpoint.CURVE_COLUMNS; `reason` tells why a run
+    diverged; `resumed_from` and `trained` count tokens."""
+
+    status: str
+    reason: str | None
+    tokens: int
+    losses: np.ndarray
+    bytes: np.ndarray
+    documents: np.ndarray
+    curve: np.ndarray
+    resumed_from: int
+    trained: int
+
+
+def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> Iterator[Progress | Outcome]:
+    """Yields Progress about once a second and then one Outcome; the final state is in `places.own` by then.
+
+    A diverged run (loss not finite, or above its start for PATIENCE_ROWS rows of the curve) ends with an Outcome that
+    says so: divergence is a result, not an error.
+    """
+    model = Transformer(recipe.shape)
+    initialise(model, recipe.model.parametrization, recipe.seed)
+    model.to(device)
+    optimizer = Optimizer(model, recipe.optimizer, recipe.model)
+    state = _start(places, model, optimizer)
+    resumed_from = state.tokens
+    order = WindowOrder(data.train, recipe.shape.context, recipe.seed)
+    curve, recent = [tuple(row) for row in state.curve], list(state.recent)
+    tokens, step, high_rows = state.tokens, state.step, state.high_rows
+    reason = None
+    saved = shown = time.monotonic()
+
+    def snapshot() -> TrainingState:
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {
+            f"optimizer.{name}": value for name, value in optimizer.state().items()
+        }
+        return TrainingState(tokens, step, tensors, _rows(curve), np.array(recent), high_rows)
+
+    while tokens < recipe.course.end and reason is None:
+        size = batch_tokens(recipe.batch, recipe.shape.context, min(tokens, recipe.course.fork))
+        size = min(size, recipe.course.end - tokens)
+        factor = recipe.course.rate_factor(tokens, size)
+        windows = torch.from_numpy(order.batch(tokens, size)).to(device)
+        recent.append(_backward(model, windows, places.micro_batch, device))
+        optimizer.step(factor)
+        tokens, step = tokens + size, step + 1
+        if step % CURVE_STEPS == 0 or tokens == recipe.course.end:
+            mean = float(torch.stack([torch.as_tensor(loss) for loss in recent]).double().mean())
+            curve.append((tokens, mean, factor, size))
+            high_rows = high_rows + 1 if mean > curve[0][1] else 0
+            recent = []
+            reason = _divergence(mean, high_rows, tokens, curve[0][1])
+        if time.monotonic() - shown > 1:
+            yield Progress(tokens)
+            shown = time.monotonic()
+        if time.monotonic() - saved > places.checkpoint_seconds:
+            recent = [float(loss) for loss in recent]
+            write_checkpoint(places.own, snapshot())
+            saved = time.monotonic()
+
+    losses = counts = documents = np.empty(0)
+    if reason is None and recipe.course.shape != "constant":
+        losses, counts, documents = _evaluate(model, recipe, data, device)
+        if not np.isfinite(losses).all():
+            reason = f"validation loss is not finite after {tokens} tokens"
+    if reason is None:
+        write_checkpoint(places.own, snapshot())
+    status = "finished" if reason is None else "diverged"
+    yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from, tokens - resumed_from)
+
+
+def _start(places: Places, model: Transformer, optimizer: Optimizer) -> TrainingState:
+    state = read_checkpoint(places.own)
+    if state is None and places.origin is not None:
+        state = read_checkpoint(places.origin)
+        if state is None:
+            raise FileNotFoundError(f"{places.origin}: the checkpoint this run starts from is missing")
+    if state is None:
+        return TrainingState(0, 0, {}, np.empty((0, 4)), np.empty(0), 0)
+    parts = {"model": {}, "optimizer": {}}
+    for name, value in state.tensors.items():
+        part, rest = name.split(".", 1)
+        parts[part][rest] = value
+    model.load_state_dict(parts["model"])
+    optimizer.restore(parts["optimizer"])
+    return state
+
+
+def _backward(model: Transformer, windows: Tensor, micro_batch: int, device: torch.device) -> Tensor:
+    """Mean loss over `windows`, its gradient accumulated over micro-batches of at most `micro_batch` tokens."""
+    rows = max(1, micro_batch // model.shape.context)
+    total = torch.zeros((), device=device)
+    for chunk in windows.split(rows):
+        with arithmetic(device):
+            loss = model.loss(chunk) * (len(chunk) / len(windows))
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+@torch.no_grad()
+def _evaluate(model: Transformer, recipe: Recipe, data: Data, device: torch.device) -> tuple[np.ndarray, ...]:
+    windows, starts = evaluation_windows(data.validation, recipe.shape.context, recipe.evaluation_windows)
+    sums = []
+    for chunk in torch.from_numpy(windows).split(EVALUATION_BATCH):
+        with arithmetic(device):
+            sums.append(model.loss(chunk.to(device), reduction="none").sum(dim=1).cpu())
+    documents = np.searchsorted(data.validation_documents, starts, side="right") - 1
+    return torch.cat(sums).numpy(), data.token_bytes[windows[:, 1:]].sum(axis=1), documents
+
+
+def _divergence(mean: float, high_rows: int, tokens: int, start: float) -> str | None:
+    if not math.isfinite(mean):
+        return f"training loss is {mean} after {tokens} tokens"
+    if high_rows >= PATIENCE_ROWS:
+        return f"training loss {mean:.4g} stays above its start {start:.4g} nats/token after {tokens} tokens"
+    return None
+
+
+def _rows(curve: list[tuple]) -> np.ndarray:
+    return np.array(curve, dtype=np.float64).reshape(-1, 4)

@@ -1,0 +1,32 @@
+"""Collects the records of the planned runs into the tables of results/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.execution.run_store import RunStore
+from pipeline.params import read_params
+from pipeline.planning.table import read_plan
+from pipeline.results import collect
+from pipeline.stage import run_stage
+from pipeline.tracking import mirror
+
+OUT = Path("results")
+
+
+def main() -> None:
+    """Writes results/runs.parquet, results/runs.csv and results/curves.parquet."""
+    params = read_params()
+    plan, _ = read_plan(Path("plan/runs.parquet"))
+    runs, curves = collect(plan, RunStore(Path.cwd(), params.train.storage))
+    OUT.mkdir(exist_ok=True)
+    runs.write_parquet(OUT / "runs.parquet")
+    runs.write_csv(OUT / "runs.csv", float_precision=params.collect.round_digits)
+    curves.write_parquet(OUT / "curves.parquet")
+    for status, count in runs.group_by("status").len().sort("status").iter_rows():
+        print(f"{status}: {count} runs")
+    mirror("collect")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage(main))
