@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import zstandard
 
 from pipeline.corpus.sources import Advance, Document, SourceFile, one_line, raw_chunks
 
 _LARGEST_WINDOW_BYTES = 1 << 31
+_COMPRESSED_BYTES = 1 << 12
+"""Decoded at a time: little, because repetitive text may grow a thousandfold."""
 
 
 def read_text(file: SourceFile, advance: Advance) -> Iterator[Document]:
@@ -43,13 +45,12 @@ def read_jsonl(file: SourceFile, column: str, place: str, advance: Advance) -> I
 
 def decompressed(file: SourceFile, advance: Advance) -> Iterator[bytes]:
     """The bytes of `file` after decompression, which its suffix decides (.gz, .zst, else none)."""
-    chunks = raw_chunks(file, advance)
     if file.path.endswith(".gz"):
-        return _decode(chunks, lambda: zlib.decompressobj(wbits=31), file, "gzip")
+        return _decode(lambda: zlib.decompressobj(wbits=31), file, "gzip", advance)
     if file.path.endswith(".zst"):
         decoder = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW_BYTES)
-        return _decode(chunks, decoder.decompressobj, file, "Zstandard")
-    return chunks
+        return _decode(decoder.decompressobj, file, "Zstandard", advance)
+    return raw_chunks(file, advance)
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -67,10 +68,10 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield last
 
 
-def _decode(chunks: Iterable[bytes], new_decoder, file: SourceFile, format_name: str) -> Iterator[bytes]:
+def _decode(new_decoder: Callable, file: SourceFile, format_name: str, advance: Advance) -> Iterator[bytes]:
     """Decoded pieces of a file of one or more members (gzip) or frames (Zstandard); zeros between them are padding."""
     decoder = None
-    for chunk in chunks:
+    for chunk in raw_chunks(file, advance, _COMPRESSED_BYTES):
         while chunk:
             if decoder is None:
                 chunk = chunk.lstrip(b"\0")
@@ -89,7 +90,7 @@ def _decode(chunks: Iterable[bytes], new_decoder, file: SourceFile, format_name:
 
 
 def _field(text: str, column: str, where: str, place: str) -> bytes:
-    """UTF-8 of the string under `column` in the JSON object `text`; lone surrogates are kept and found invalid later."""
+    """UTF-8 of the string under `column` in the JSON object `text`; lone surrogates are found invalid later."""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:

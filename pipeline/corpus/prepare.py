@@ -7,7 +7,6 @@ import json
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -167,40 +166,55 @@ def _check_not_empty(settings: params.Prepare, sieve: Sieve, files: dict[str, To
 
 def _train(settings: params.BpeTokenizer, text: TokenFile, ranks: array) -> tokenizing.BpeTokenizer:
     """A BPE trained on documents drawn by rank, at most `sample_bytes` of them, in the order of the corpus."""
-    raw = np.memmap(text.path, dtype=np.uint8, mode="r")
-    bounds = np.append(np.frombuffer(text.offsets, dtype=np.int64), text.num_tokens)
-    lengths = np.diff(bounds) - 1
+    starts = np.frombuffer(text.offsets, dtype=np.int64)
+    lengths = np.diff(starts, append=text.num_tokens) - 1
     order = np.argsort(np.frombuffer(ranks, dtype=np.uint64), kind="stable")
     room = settings.sample_bytes - (np.cumsum(lengths[order]) - lengths[order])
     taken = np.zeros(len(lengths), dtype=np.int64)
     taken[order] = np.clip(room, 0, lengths[order])
-    sample = (
-        raw[bounds[index] : bounds[index] + taken[index]].tobytes().decode(errors="ignore")
-        for index in np.flatnonzero(taken)
-    )
-    return tokenizing.train_bpe(sample, settings.vocab_size)
+    chosen = np.flatnonzero(taken)
+    sample = _read_documents(text.path, starts[chosen], taken[chosen])
+    return tokenizing.train_bpe((content.decode(errors="ignore") for content in sample), settings.vocab_size)
 
 
 def _retokenize(text: TokenFile, tokenizer: tokenizing.BpeTokenizer, progress: Progress) -> TokenFile:
     """The token file that takes the place of the byte file `text`."""
     spool = text.path.with_suffix(".text")
     text.path.rename(spool)
-    raw = np.memmap(spool, dtype=np.uint8, mode="r")
-    bounds = np.append(np.frombuffer(text.offsets, dtype=np.int64), text.num_tokens)
+    starts = np.frombuffer(text.offsets, dtype=np.int64)
+    lengths = np.diff(starts, append=text.num_tokens) - 1
     tokens = TokenFile(text.path, token_dtype(tokenizer.vocab_size))
+    done = 0
     try:
-        batch: list[bytes] = []
-        batch_bytes = 0
-        for start, end in pairwise(bounds):
-            batch.append(raw[start : end - 1].tobytes())
-            batch_bytes += len(batch[-1])
-            if batch_bytes >= _BATCH_BYTES or end == bounds[-1]:
-                for ids in tokenizer.encode_all(batch):
-                    tokens.add(ids, tokenizer.separator)
-                progress(f"tokenizing {text.path.stem}", int(end), text.num_tokens)
-                batch, batch_bytes = [], 0
+        for batch in _batches(_read_documents(spool, starts, lengths)):
+            for ids in tokenizer.encode_all(batch):
+                tokens.add(ids, tokenizer.separator)
+            done += sum(len(content) + 1 for content in batch)
+            progress(f"tokenizing {text.path.stem}", done, text.num_tokens)
         tokens.close()
     finally:
         tokens.discard()
     spool.unlink()
     return tokens
+
+
+def _read_documents(path: Path, starts: np.ndarray, lengths: np.ndarray) -> Iterator[bytes]:
+    """The pieces of a byte file; read, not mapped, so that memory stays small whatever the size of the file."""
+    with path.open("rb") as file:
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            file.seek(start)
+            yield file.read(length)
+
+
+def _batches(documents: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Documents grouped into about `_BATCH_BYTES`."""
+    batch: list[bytes] = []
+    num_bytes = 0
+    for content in documents:
+        batch.append(content)
+        num_bytes += len(content)
+        if num_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, num_bytes = [], 0
+    if batch:
+        yield batch

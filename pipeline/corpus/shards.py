@@ -130,9 +130,7 @@ def _write(file: BinaryIO, content: bytes | bytearray, path: Path) -> None:
             view = view[file.write(view) :]
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                error.errno, "the disk is full, nothing was replaced; make room and run again", str(path)
-            ) from None
+            raise OSError(error.errno, "the disk is full; nothing was replaced", str(path)) from None
         raise
 
 

@@ -1,6 +1,6 @@
 """Where the text comes from: files are located first (sorted by path), then read one document at a time.
 
-Local paths, s3:// and hf:// all go through fsspec; Parquet is scanned by Polars (tables.py), lines by lines.py.
+Local paths, s3:// and hf:// all go through fsspec; lines.py reads text and JSON lines, tables.py reads Parquet.
 """
 
 from __future__ import annotations
@@ -30,19 +30,13 @@ FOLDER_SUFFIXES = {
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: `name` enters the digest, `shown` stands in messages, `num_bytes` as stored (compressed)."""
+    """One file of a source: `name` enters the digest, `shown` stands in messages, `num_bytes` is as stored."""
 
     file_system: AbstractFileSystem
     path: str
     name: str
     shown: str
     num_bytes: int
-
-    @property
-    def url(self) -> str:
-        """The address that Polars understands."""
-        local = isinstance(self.file_system, LocalFileSystem)
-        return self.path if local else self.file_system.unstrip_protocol(self.path)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Two ways to turn text into tokens: bytes, and byte-level BPE (Sennrich et al. 2016, arXiv 1508.07909) by `tokenizers`.
+"""Two ways from text to tokens: bytes, and byte-level BPE (Sennrich et al. 2016, arXiv 1508.07909) by `tokenizers`.
 
 Both put one separator token after each document. `tokenizers` was chosen over tiktoken because it also trains, and over
 a BPE of our own because it is fast and its file is read everywhere.
@@ -133,7 +133,8 @@ def pieces(content: bytes, piece_bytes: int = 1 << 16) -> Iterator[bytes]:
             end -= 1
         yield content[start:end]
         start = end
-    yield content[start:]
+    if start < len(content):
+        yield content[start:]
 
 
 def _bpe(model: tokenizers.Tokenizer) -> BpeTokenizer:
