@@ -150,7 +150,7 @@ def _check_not_empty(settings: params.Prepare, sieve: Sieve, files: dict[str, To
     kept = {split: len(file.offsets) for split, file in files.items()}
     sources = f"{_SECTION}.sources: {[getattr(source, 'path', 'packages') for source in settings.sources]}"
     if num_read == sieve.num_empty:
-        raise ValueError(f"{sources}: the corpus is empty ({num_read} documents, none with text)")
+        raise ValueError(f"{sources}: the corpus is empty (documents read: {num_read}, with text: 0)")
     if not any(kept.values()):
         raise ValueError(
             f"{sources}: no valid text in {num_read} documents ({sieve.num_invalid} are not UTF-8 or hold NUL, "

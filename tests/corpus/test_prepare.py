@@ -97,6 +97,16 @@ def test_bpe_learns_from_training_documents_alone(tmp_path: Path, prepare) -> No
     assert len(json.loads(whole)["model"]["merges"]) == 320 - 257
 
 
+def test_a_small_sample_gives_a_small_vocabulary_and_the_manifest_says_so(tmp_path: Path, prepare) -> None:
+    packed(tmp_path / "a.jsonl", jsonl(TEXTS))
+    source = {"kind": "jsonl", "path": str(tmp_path / "a.jsonl")}
+    sizes = [
+        prepare(source, tokenizer={"kind": "bpe", "vocab_size": 500, "sample_bytes": sample_bytes})[0]["vocab_size"]
+        for sample_bytes in (1, 60, 1_000_000)
+    ]
+    assert sizes[0] == 257 < sizes[1] < sizes[2]
+
+
 def _held_out(sieve: Sieve, text: str) -> bool:
     placed = sieve.place(text.encode())
     return placed is not None and placed[0] == "validation"
@@ -128,8 +138,8 @@ def test_the_default_packages_are_the_pinned_bytes_and_others_are_refused(tmp_pa
 @pytest.mark.parametrize(
     ("texts", "fraction", "reason"),
     [
-        ([], 0.3, r"prepare.sources: \['.*a.jsonl'\]: the corpus is empty \(0 documents"),
-        (["", None], 0.3, r"the corpus is empty \(2 documents"),
+        ([], 0.3, r"prepare.sources: \['.*a.jsonl'\]: the corpus is empty \(documents read: 0"),
+        (["", None], 0.3, r"the corpus is empty \(documents read: 2, with text: 0"),
         (["a\0", "", "b\0"], 0.3, r"no valid text in 3 documents \(2 are not UTF-8 or hold NUL, 1 are empty"),
         (TEXTS[:3], 0.0001, r"prepare.validation_fraction: 0.0001 left no document for validation"),
         (TEXTS[:3], 0.9999, r"prepare.validation_fraction: 0.9999 left no document for train"),
