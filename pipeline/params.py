@@ -192,7 +192,9 @@ class LanguageModel(Section):
         if self.model.head_size % 2:
             raise ValueError(f"model.head_size: {self.model.head_size} is odd; rotary positions need pairs")
         if self.batch.tokens % self.model.context:
-            raise ValueError(f"batch.tokens: {self.batch.tokens} is not a multiple of model.context {self.model.context}")
+            raise ValueError(
+                f"batch.tokens: {self.batch.tokens} is not a multiple of model.context {self.model.context}"
+            )
         for width in self.replicates.widths:
             if width not in self.grid.widths:
                 raise ValueError(f"replicates.widths: {width} is not one of grid.widths {self.grid.widths}")

@@ -17,7 +17,9 @@ def collect(plan: pl.DataFrame, store: RunStore) -> tuple[pl.DataFrame, pl.DataF
     results = {run_id: store.result(run_id) for run_id in plan["run_id"]}
     missing = [run_id for run_id, result in results.items() if result is None]
     if missing:
-        raise ValueError(f"runs/: {len(missing)} of {len(results)} planned runs have no record: {', '.join(missing[:5])}")
+        raise ValueError(
+            f"runs/: {len(missing)} of {len(results)} planned runs have no record: {', '.join(missing[:5])}"
+        )
     errors = _errors(plan, results, store)
     rows = [
         {

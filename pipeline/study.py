@@ -19,9 +19,7 @@ def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     """The runs of all experiments that are on, and the descriptive columns of each (see planning/table.py)."""
     corpus = open_corpus(tokens)
     facts = CorpusFacts(corpus.digest, corpus.vocab_size, len(corpus.train))
-    specs = [
-        spec for name in params.plan.experiments for spec in step(name, "plan")(getattr(params, name), facts)
-    ]
+    specs = [spec for name in params.plan.experiments for spec in step(name, "plan")(getattr(params, name), facts)]
     return specs, [describe(spec, params.language_model.seed) for spec in specs]
 
 

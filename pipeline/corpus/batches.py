@@ -10,8 +10,8 @@ EVALUATION_SEED = 20_240_527
 class WindowOrder:
     """Training windows in one random order, fixed by the seed and shared by all model sizes.
 
-    A window is `context` + 1 tokens (inputs and their next tokens); windows start every `context` tokens. Pass e over the
-    corpus uses a permutation of its own, so no window repeats within a pass.
+    A window is `context` + 1 tokens (inputs and their next tokens); windows start every `context` tokens. Each pass
+    over the corpus uses a permutation of its own, so no window repeats within a pass.
     """
 
     def __init__(self, tokens: np.ndarray, context: int, seed: int):
@@ -24,7 +24,7 @@ class WindowOrder:
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.uint32))
 
     def batch(self, start_tokens: int, num_tokens: int) -> np.ndarray:
-        """The windows (num_tokens / context, context + 1), int64, that follow after `start_tokens` tokens of training."""
+        """The int64 windows (num_tokens / context, context + 1) that follow after `start_tokens` tokens of training."""
         first, count = start_tokens // self._context, num_tokens // self._context
         places = np.arange(first, first + count)
         passes = places // self.num_windows

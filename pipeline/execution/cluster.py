@@ -53,7 +53,9 @@ class Cluster:
         self.slots = int(resources.get("GPU" if self.gpus else "CPU", 0))
         if self.slots < 1:
             ray.shutdown()
-            raise ValueError(f"environment: RAY_ADDRESS: {address!r} has neither a CPU nor a GPU for a run: {resources}")
+            raise ValueError(
+                f"environment: RAY_ADDRESS: {address!r} has neither a CPU nor a GPU for a run: {resources}"
+            )
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -56,7 +56,9 @@ class Event:
 class Executor:
     """One pass over a plan. `failed` maps run_id to the reason of every run that ended without a result."""
 
-    def __init__(self, specs: list[RunSpec], store: RunStore, cluster: Cluster, policy: Policy, watch: Callable[[Event], None]):
+    def __init__(
+        self, specs: list[RunSpec], store: RunStore, cluster: Cluster, policy: Policy, watch: Callable[[Event], None]
+    ):
         self.store, self.cluster, self.policy, self.watch = store, cluster, policy, watch
         self.specs = {spec.run_id: spec for spec in specs}
         self.waiting = {spec.run_id: spec for spec in specs if not store.settled(spec.run_id)}
@@ -82,7 +84,9 @@ class Executor:
             self.cluster.cancel(list(self.running))
 
     def _start_ready(self) -> None:
-        ready = [spec for spec in self.waiting.values() if not spec.needs or self.store.status(spec.needs) == "finished"]
+        ready = [
+            spec for spec in self.waiting.values() if not spec.needs or self.store.status(spec.needs) == "finished"
+        ]
         ready.sort(key=lambda spec: (-self.longest[spec.run_id], spec.run_id))
         for spec in ready[: self.cluster.slots - len(self.running)]:
             del self.waiting[spec.run_id]

@@ -28,8 +28,13 @@ class Display:
         self.began = time.monotonic()
         self.console = Console(soft_wrap=True)
         self.bar = Progress(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("runs  {task.fields[note]}"),
-            TimeElapsedColumn(), console=self.console, disable=not self.console.is_terminal,
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("runs  {task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=self.total, note="")
 
@@ -58,7 +63,9 @@ class Display:
             outcome = f"loss {result.scalars['loss']:.4f} nats/token"
         elif event.detail:
             outcome = f"{event.kind}: {event.detail}"
-        self.console.print(f"  [{len(self.ended)}/{self.total}] {event.spec.label}: {outcome}; {self.note()}", markup=False)
+        self.console.print(
+            f"  [{len(self.ended)}/{self.total}] {event.spec.label}: {outcome}; {self.note()}", markup=False
+        )
 
     def note(self) -> str:
         """Tokens a second over all workers, and the time left."""

@@ -29,4 +29,6 @@ class Throughput:
 
 
 def _model(spec: RunSpec) -> str:
-    return canonical_json([spec.experiment, {k: v for k, v in spec.settings.items() if k not in ("course", "evaluation")}])
+    return canonical_json(
+        [spec.experiment, {k: v for k, v in spec.settings.items() if k not in ("course", "evaluation")}]
+    )

@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fitting.forms import log_loss
-from pipeline.fitting.solver import Fit, minimise, starting_points
+from pipeline.fitting.solver import FEWEST_SPARE, Fit, minimise, starting_points
 from pipeline.fitting.uncertainty import cells
 from pipeline.fitting.validation import LackOfFit, lack_of_fit
 
 FEWEST_LEVELS = 4
 """Sizes, and token counts, that a subset must keep before a law is said to hold on it."""
-FEWEST_SPARE = 3
-"""Cells that a subset must keep beyond the number of parameters."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ AGREEMENT = 1e-6
 """Two starts agree when their objectives differ by less than this relative amount."""
 CONDITION_LIMIT = 1e8
 """Above this condition number of J'J (columns scaled to unit length) the parameters are not told apart by the runs."""
+FEWEST_SPARE = 3
+"""Distinct (N, D) beyond the number of parameters below which residuals say nothing and no number is given."""
 FLAT = 1e-13
 """Relative decrease still promised by a Gauss-Newton step below which a minimum counts as reached."""
 
@@ -242,8 +244,9 @@ def _diagnose(
     enough = len(singular) == free.shape[1] and singular[-1] > 0
     condition = float((singular[0] / singular[-1]) ** 2) if enough else np.inf
     cells = len(np.unique(np.stack([points.x, points.y]), axis=1).T)
-    if cells <= len(names):
-        return condition, "not_identified", f"{cells} distinct (N, D) for {len(names)} parameters"
+    needed = len(names) + FEWEST_SPARE
+    if cells < needed:
+        return condition, "not_identified", f"{cells} distinct (N, D), {len(names)} parameters need {needed}"
     for name, values in (("N", points.x), ("D", points.y)):
         distinct = len(np.unique(values))
         if distinct < 3:

@@ -89,8 +89,7 @@ def bootstrap(fit: Fit, clusters: NDArray[np.int64], num_resamples: int, seed: i
 
     Starts: the fit itself, another local minimum if there was one, and the first NUM_STARTS of the general starts.
     """
-    fewest = min(len(fit.theta) + 1, len(np.unique(clusters)))
-    weights = resample_weights(clusters, num_resamples, seed, fewest)
+    weights = resample_weights(clusters, num_resamples, seed, min(len(fit.theta), len(np.unique(clusters))))
     best = minimise(fit.form, fit.points, np.repeat(fit.theta[None], num_resamples, axis=0), weights)
     theta, objective, reached = best.theta, best.objective, best.reached
     for other in (*fit.alternatives, *starting_points(fit.form, fit.points, NUM_STARTS)):
@@ -115,6 +114,15 @@ class SeedNoise:
     num_cells: int
     within_tree_sd: float | None
     within_tree_degrees_of_freedom: int
+
+    def covariance(self, tree: ArrayLike) -> NDArray[np.float64]:
+        """Covariance (n, n) of ln L of runs labelled by `tree`: an offset common to each tree plus independent noise.
+
+        Without a within-tree sd all of the noise counts as independent.
+        """
+        tree = np.asarray(tree)
+        own = self.sd if self.within_tree_sd is None else min(self.within_tree_sd, self.sd)
+        return own**2 * np.eye(len(tree)) + (self.sd**2 - own**2) * (tree[:, None] == tree)
 
 
 def seed_noise(L: ArrayLike, size: ArrayLike, tokens: ArrayLike, tree: ArrayLike) -> SeedNoise | None:

@@ -4,7 +4,7 @@ What the lack-of-fit test compares. Noise is measured between replicate seeds, t
 tree share initialisation, data order and trunk, so part of that noise is one common offset a tree, and runs of
 different sizes with the same seed share the order of the data. Residuals of one seed's runs about a law therefore
 scatter less than the between-seed sd. The first test, chi2 = sum over cells of (number of seeds) * (mean residual)^2 /
-sd^2, uses the between-seed sd and is generous: what it rejects is wrong. The second, chi2 = r' V^-1 r with V = a tree's
+sd^2, uses the between-seed sd and is generous: what it rejects is wrong. The second, chi2 = r' V^-1 r with V a tree's
 common offset plus independent noise of the within-tree sd, is the strict one; both are reported.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2 as chi2_distribution
 
-from pipeline.fitting.forms import Additive
+from pipeline.fitting.forms import Additive, log_loss_gradient
 from pipeline.fitting.solver import Fit, fit
 from pipeline.fitting.uncertainty import PERCENTILES, SeedNoise, bootstrap, cells
 
@@ -43,22 +43,12 @@ def lack_of_fit(residuals: ArrayLike, cell: NDArray, num_parameters: int, sd: fl
 def lack_of_fit_in_trees(
     residuals: ArrayLike, tree: NDArray, num_parameters: int, noise: SeedNoise
 ) -> LackOfFit | None:
-    """The strict test of the module's docstring; None without a within-tree sd or without a spare run.
-
-    For a tree of m runs with offset variance tau^2 and noise variance s^2, r' V^-1 r is the sum of squares about the
-    tree's mean over s^2 plus m mean^2 / (s^2 + m tau^2).
-    """
+    """The strict test of the module's docstring; None without a within-tree sd or without a spare run."""
     if not noise.within_tree_sd:
         return None
     residuals = np.asarray(residuals, float)
-    member = np.unique(np.asarray(tree), return_inverse=True)[1].reshape(-1)
-    num_runs = np.bincount(member)
-    mean = np.bincount(member, residuals) / num_runs
-    variance = noise.within_tree_sd**2
-    offset = max(noise.sd**2 - variance, 0.0)
-    about_mean = float(np.sum((residuals - mean[member]) ** 2)) / variance
-    of_means = float(np.sum(num_runs * mean**2 / (variance + num_runs * offset)))
-    return _test(about_mean + of_means, len(residuals) - num_parameters, noise.within_tree_sd)
+    chi2 = float(residuals @ np.linalg.solve(noise.covariance(tree), residuals))
+    return _test(chi2, len(residuals) - num_parameters, noise.within_tree_sd)
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,8 @@ class HoldOut:
 
     `test` marks the held-out runs; `log_predicted`, `log_low`, `log_high` are ln L of their prediction and 95 %
     prediction interval (resampled laws plus a resampled training residual); `error` is ln L - ln Lhat.
-    `rms_interval` is the 95 % interval of the held-out rms over resamples of the training runs.
+    `rms_interval` is the 95 % interval of the held-out rms over resamples of the training runs. `influence` (tested,
+    training) is d ln Lhat of a tested run / d ln L of a training run, to first order.
     """
 
     fit: Fit
@@ -78,6 +69,7 @@ class HoldOut:
     log_high: NDArray[np.float64]
     error: NDArray[np.float64]
     rms_interval: tuple[float, float]
+    influence: NDArray[np.float64]
 
     @property
     def rms(self) -> float:
@@ -136,18 +128,30 @@ def hold_out(
         log_high,
         log_measured - log_predicted,
         (float(rms[0]), float(rms[1])),
+        _influence(fitted, N[test], D[test]),
     )
 
 
-def holdout_advantage(first: HoldOut, second: HoldOut, sd: float) -> tuple[float, float]:
-    """(mean square error of `first` minus that of `second`, the sd of that difference due to noise in the tested runs).
+def holdout_advantage(first: HoldOut, second: HoldOut, covariance: NDArray) -> tuple[float, float]:
+    """(mean square error of `first` minus that of `second`, the sd of that difference due to noise in the runs).
 
-    Both laws are tested on the same runs, whose noise of relative sd `sd` enters the difference only through
-    2 mean(noise * (prediction of second - prediction of first)), so its sd is 2 sd rms(that) / sqrt(n).
+    Both laws are fitted to and tested on the same runs, whose ln L has `covariance` (n, n). To first order noise e of a
+    tested run moves both errors by e and noise of the training runs moves them by minus influence times e, which gives
+    the gradient g of the difference by ln L of every run; the sd is sqrt(g' covariance g).
     """
-    apart = second.log_predicted - first.log_predicted
     difference = float(np.mean(first.error**2) - np.mean(second.error**2))
-    return difference, float(2 * sd * np.sqrt(np.mean(apart**2) / len(apart)))
+    gradient = np.zeros(len(first.test))
+    gradient[first.test] = first.error - second.error
+    gradient[~first.test] = second.influence.T @ second.error - first.influence.T @ first.error
+    gradient *= 2 / len(first.error)
+    return difference, float(np.sqrt(gradient @ covariance @ gradient))
+
+
+def _influence(fitted: Fit, N: NDArray, D: NDArray) -> NDArray[np.float64]:
+    points = fitted.points
+    J = log_loss_gradient(fitted.theta[None], points.x, points.y)[1][0]
+    tested = log_loss_gradient(fitted.theta[None], np.log(N) - points.x_centre, np.log(D) - points.y_centre)[1][0]
+    return tested @ np.linalg.pinv(J)
 
 
 def _test(chi2: float, freedom: int, sd: float) -> LackOfFit | None:

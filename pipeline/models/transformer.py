@@ -1,4 +1,7 @@
-"""Decoder-only transformer in plain torch. Shapes: B windows, T positions, C width, H heads, K head size, V vocabulary."""
+"""Decoder-only transformer in plain torch.
+
+Shapes: B windows, T positions, C width, H heads, K head size, V vocabulary.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 
 from pipeline.planning.run_spec import RunSpec
 
+REASONS = {
+    None: "there is no record of it",
+    "failed": "it failed before",
+    "partial": "it was interrupted and goes on",
+    "finished": "it is finished",
+    "diverged": "it diverged, which is a result",
+}
+
 
 @dataclass(frozen=True)
 class Line:
@@ -41,20 +49,26 @@ class Bill:
             f"to spend: {flops:.3g} FLOPs, about {self.minutes:.1f} minutes on {self.workers} workers ({self.basis})",
             f"reused:   {spared:.3g} FLOPs",
         ]
-        lines += [f"  new  {x.spec.run_id}  {x.spec.flops:9.3g} FLOPs  {x.seconds:6.1f} s  {x.spec.label}: {x.why}" for x in new]
+        lines += [
+            f"  new  {x.spec.run_id}  {x.spec.flops:9.3g} FLOPs  {x.seconds:6.1f} s  {x.spec.label}: {x.why}"
+            for x in new
+        ]
         return "\n".join(lines)
 
 
 def draw_bill(
-    specs: list[RunSpec], status: Callable[[str], str | None], cost: Callable[[RunSpec], float], workers: int, basis: str
+    specs: list[RunSpec],
+    status: Callable[[str], str | None],
+    cost: Callable[[RunSpec], float],
+    workers: int,
+    basis: str,
 ) -> Bill:
-    """The bill of `specs`. `status(run_id)` is what the store holds (None: nothing), `cost(spec)` its expected seconds."""
+    """The bill of `specs`: `status(run_id)` is what the store holds, None for nothing; `cost(spec)` in seconds."""
     lines = []
     for spec in specs:
         held = status(spec.run_id)
         reused = held in ("finished", "diverged")
-        why = {None: "no record of it", "failed": "it failed before", "partial": "it was interrupted; goes on"}.get(held, held)
-        lines.append(Line(spec, reused, f"already {held}" if reused else why, 0.0 if reused else cost(spec)))
+        lines.append(Line(spec, reused, REASONS[held], 0.0 if reused else cost(spec)))
     seconds = {line.spec.run_id: line.seconds for line in lines}
     longest = max(critical_path(specs, seconds).values(), default=0.0)
     total = max(sum(seconds.values()) / workers, longest)

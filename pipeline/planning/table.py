@@ -11,7 +11,10 @@ from pipeline.planning.run_spec import RunSpec
 PLANNED = {
     "run_id": (pl.String, "identity of the run: hash of everything that changes its numbers"),
     "experiment": (pl.String, "the experiment the run belongs to"),
-    "kind": (pl.String, "trunk (constant rate, no loss), cooldown (from a trunk; a point of the law), scratch (cosine)"),
+    "kind": (
+        pl.String,
+        "trunk (constant rate, no loss), cooldown (from a trunk; a point of the law), scratch (cosine)",
+    ),
     "role": (pl.String, "grid, or replicate: the same point with another seed"),
     "recipe": (pl.String, "wsd or cosine"),
     "parent_id": (pl.String, "the run this one starts from; null from initialisation"),

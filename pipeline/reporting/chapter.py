@@ -9,7 +9,7 @@ from pipeline.reporting.tables import Table
 
 @dataclass(frozen=True)
 class Fact:
-    """A headline number: what it is, how it reads, and a short remark under it."""
+    """A headline number: what it is, how it reads, and a short remark under it (its interval, its unit)."""
 
     label: str
     text: str
@@ -18,7 +18,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Method:
-    """A paragraph of the methods: heading, plain words, and a formula as MathML from this repository (never from data)."""
+    """A paragraph of the methods: heading, plain words, and a formula as MathML (written in this repository)."""
 
     heading: str
     text: str

@@ -31,7 +31,7 @@ _STYLE = {
     "figure.constrained_layout.use": True,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
+    "font.size": 10.0,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
@@ -47,8 +47,8 @@ _STYLE = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8.0,
-    "legend.title_fontsize": 8.0,
+    "legend.fontsize": 9.0,
+    "legend.title_fontsize": 9.0,
     "lines.linewidth": 1.2,
     "svg.fonttype": "none",
     "path.simplify": True,
@@ -87,12 +87,14 @@ def svg_text(canvas: Canvas, name: str, title: str) -> str:
 def legend_above(canvas: Canvas, axes: Axes, title: str = "") -> None:
     """Put the legend of `axes` above the canvas, where it hides no point."""
     handles, labels = axes.get_legend_handles_labels()
-    shown = dict(zip(labels, handles))
-    columns = min(len(shown), 6 if max(map(len, shown), default=0) <= 10 else 3)
+    shown = list(dict(zip(labels, handles, strict=True)).items())
+    columns = max(1, min(len(shown), 78 // (6 + max((len(label) for label, _ in shown), default=0))))
     if shown:
+        # Matplotlib fills column by column; people read row by row.
+        ordered = [entry for start in range(columns) for entry in shown[start::columns]]
         canvas.legend(
-            shown.values(),
-            shown.keys(),
+            [handle for _, handle in ordered],
+            [label for label, _ in ordered],
             title=title or None,
             loc="outside upper left",
             ncols=columns,
@@ -105,9 +107,11 @@ def legend_above(canvas: Canvas, axes: Axes, title: str = "") -> None:
 def shades(values: Iterable[float], colour_map: str = "viridis") -> dict[float, str]:
     """A colour for each distinct value, in order of size, from a sequential map without its palest end."""
     ordered = sorted(set(values))
-    positions = np.linspace(0.0, 0.82, max(len(ordered), 2))
+    positions = np.linspace(0.0, 0.82, max(len(ordered), 2))[: len(ordered)]
     colours = matplotlib.colormaps[colour_map]
-    return {value: matplotlib.colors.to_hex(colours(position)) for value, position in zip(ordered, positions)}
+    return {
+        value: matplotlib.colors.to_hex(colours(position)) for value, position in zip(ordered, positions, strict=True)
+    }
 
 
 def count_axis(axis: Axis, values: Sequence[float], label: str) -> None:

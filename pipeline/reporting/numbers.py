@@ -64,7 +64,16 @@ def factor(value: float | None) -> str:
     """A ratio: 32×, 1.6×."""
     if not known(value):
         return DASH
-    return f"{significant(value, 2 if value < 10 else 3)}×"
+    return f"{float(f'{value:.{2 if value < 100 else 3}g}'):,.10g}×".replace(",", THIN)
+
+
+def probability(value: float | None) -> str:
+    """A p-value to two digits, its ends as bounds."""
+    if not known(value):
+        return DASH
+    if value < 1e-99:
+        return "<10⁻⁹⁹"
+    return ">0.99" if value > 0.99 else significant(value, 2)
 
 
 def duration(seconds: float | None) -> str:

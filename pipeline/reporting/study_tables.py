@@ -53,7 +53,7 @@ def excluded_table(runs: pl.DataFrame, judged: pl.DataFrame | None) -> Table:
         failed = pl.concat([failed, more]).unique("run_id", keep="first", maintain_order=True)
     shown = {column: (column.replace("run_id", "run"), "words") for column in columns}
     shown |= {"D": ("D, tokens", "count")}
-    caption = "Planned runs that are not points of the law. Nothing else is left out."
+    caption = "Planned runs that did not become points of the law. Trunks are not listed; nothing else is left out."
     return from_frame(
         "excluded", "Excluded runs", caption, failed, shown, empty="none: every planned run is in the law"
     )
@@ -75,13 +75,16 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
     return [(prefix, DASH if value is None else str(value))]
 
 
+_DROPPED = {"duplicate documents": "duplicates", "empty documents": "empty", "invalid documents": "invalid"}
+
+
 def corpus_table(manifest: dict[str, Any]) -> Table:
     """What text was trained on, how it was split, and its digest."""
     facts: list[tuple[str, str]] = []
     for split in ("train", "validation"):
         for unit in ("tokens", "documents", "bytes"):
             facts.append((f"{split} {unit}", whole(manifest[split][unit])))
-    facts += [(f"{name} documents", whole(manifest.get(name))) for name in ("duplicates", "empty", "invalid")]
+    facts += [(name, whole(manifest.get(key))) for name, key in _DROPPED.items()]
     for key in ("vocab_size", "dtype", "tokenizer", "split", "sources", "digest"):
         facts += [(name.replace("_", " "), text) for name, text in _flat(key, manifest.get(key))]
     return of_facts("corpus", "The corpus", "Exact duplicates, empty and invalid documents are dropped.", facts)
@@ -89,8 +92,8 @@ def corpus_table(manifest: dict[str, Any]) -> Table:
 
 def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFrame) -> Table:
     """The bill by size, FLOPs planned and seconds measured, and what training each point from scratch would cost."""
-    timed = telemetry.select("run_id", "seconds")
-    rows = planned.join(timed, on="run_id", how="left").with_columns(
+    measured = telemetry.select("run_id", "seconds")
+    rows = planned.join(measured, on="run_id", how="left").with_columns(
         (pl.col("D") - pl.col("start_tokens")).alias("tokens_own"),
         pl.when(pl.col("kind") != "trunk").then(pl.col("C")).otherwise(0.0).alias("C_point"),
         pl.when(pl.col("seconds").is_not_null()).then(pl.col("flops_own")).otherwise(0.0).alias("flops_timed"),
@@ -101,12 +104,13 @@ def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFram
     frame = rows.group_by(size).agg(sums).sort(size)
     total = rows.select(sums).with_columns(pl.lit("total").alias("experiment"))
     frame = pl.concat([frame, total], how="diagonal_relaxed").with_columns(
+        pl.col("width").cast(pl.String).fill_null("all").alias("size"),
         pl.when(pl.col("timed") > 0).then(pl.col("seconds")).alias("seconds"),
         pl.when(pl.col("timed") > 0).then(pl.col("flops_timed") / pl.col("seconds")).alias("flops_per_second"),
     )
-    columns = {
-        "experiment": ("", "words"),
-        "width": ("width", "whole"),
+    several = {"experiment": ("experiment", "words")} if rows["experiment"].n_unique() > 1 else {}
+    columns = several | {
+        "size": ("width", "words"),
         "N_non_embedding": ("N", "count"),
         "runs": ("runs", "whole"),
         "tokens_own": ("tokens trained", "count"),
@@ -118,14 +122,18 @@ def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFram
     }
     last = frame.row(-1, named=True)
     missing = len(planned.join(runs, on="run_id", how="anti"))
+    own, scratch, timed = last["flops_own"], last["C_point"], last["timed"]
     caption = (
-        f"{whole(last['runs'])} runs planned, {significant(last['flops_own'], 3, 1.0)} FLOPs. Training each point from scratch would "
-        f"cost {significant(last['C_point'], 3, 1.0)} FLOPs, {factor(last['C_point'] / last['flops_own']) if last['flops_own'] else DASH} as much. "
+        f"{whole(last['runs'])} runs planned, {significant(own, 3, 1.0)} FLOPs. Training each point from scratch "
+        f"would cost {significant(scratch, 3, 1.0)} FLOPs, {factor(scratch / own) if own else DASH} as much. "
     )
     caption += f"{missing} planned runs have no result. " if missing else ""
-    timing = f"Seconds were measured for {last['timed']} of {last['runs']} runs: {duration(last['seconds'])} in all, added over workers."
-    caption += timing if last["timed"] else "No run was timed where this report was made."
-    return from_frame("bill", "The bill", caption, frame.drop("flops_timed"), columns)
+    if timed:
+        seconds = duration(last["seconds"])
+        caption += f"Seconds were measured for {timed} of {last['runs']} runs: {seconds} in all, added over workers."
+    else:
+        caption += "No run was timed where this report was made."
+    return from_frame("bill", "The bill", caption, frame.drop("flops_timed"), columns, row_headed=True)
 
 
 def provenance_tables(provenance: Provenance) -> tuple[Table, Table, Table]:

@@ -1,10 +1,9 @@
-"""Tables of the page as values: what is shown, the number behind it, and the full-precision frame published beside it."""
+"""Tables of the page as values: what is shown, the number behind it, and the full frame published beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -14,10 +13,10 @@ from pipeline.reporting.numbers import (
     count,
     decimal,
     duration,
-    interval,
     known,
     percent,
     places_for,
+    probability,
     significant,
     whole,
 )
@@ -35,11 +34,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `verdict` colours it, `numeric` aligns it to the right."""
+    """A table cell; `numeric` keeps it on one line, `verdict` colours it, `note` is a smaller line under it."""
 
     pieces: tuple[Piece, ...]
     numeric: bool = False
     verdict: str | None = None
+    note: str = ""
 
     @property
     def text(self) -> str:
@@ -65,9 +65,9 @@ class Table:
     row_headed: bool = False
 
 
-def words(text: Any, verdict: str | None = None) -> Cell:
+def words(text: Any, verdict: str | None = None, note: str = "") -> Cell:
     """A cell of words; None becomes a dash."""
-    return Cell((Piece(DASH if text is None else str(text)),), verdict=verdict)
+    return Cell((Piece(DASH if text is None else str(text)),), verdict=verdict, note=note)
 
 
 def number(value: Number, form: Callable[[Number], str]) -> Cell:
@@ -75,16 +75,14 @@ def number(value: Number, form: Callable[[Number], str]) -> Cell:
     return Cell((Piece(form(value), value if known(value) else None),), numeric=True)
 
 
-def estimate(value: Number, bounds: Sequence[Number] | None) -> Cell:
-    """A cell `value [low, high]` with decimals that fit the width of the interval."""
+def estimate(value: Number, bounds: Sequence[Number] | None, form: Callable[[Number], str] | None = None) -> Cell:
+    """A cell `value [low, high]`, shown by `form` or else with decimals that fit the width of the interval."""
     low, high = bounds or (None, None)
     if not (known(value) and known(low) and known(high)):
-        return number(value, significant)
+        return number(value, form or significant)
     huge = max(abs(low), abs(high), abs(value)) >= 1e6
     places = places_for(low, high, value)
-
-    def form(bound: Number) -> str:
-        return significant(bound) if huge else decimal(bound, places)
+    form = form or (significant if huge else lambda bound: decimal(bound, places))
 
     pieces = (Piece(form(value), value), Piece(" ["), Piece(form(low), low), Piece(", "), Piece(form(high), high))
     return Cell((*pieces, Piece("]")), numeric=True)
@@ -97,6 +95,7 @@ FORMS: Mapping[str, Callable[[Number], str]] = {
     "percent": percent,
     "duration": duration,
     "flops": lambda value: significant(value, 3, scientific_from=1.0),
+    "probability": probability,
     "loss": lambda value: decimal(value, 4),
 }
 
@@ -135,15 +134,13 @@ def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
         regime = "; ".join(_regime(part) for part in finding.get("regime") or [])
         rows.append(
             (
-                words(finding["law"]),
+                words(finding["law"], note=finding["formula"]),
                 words(finding["verdict"].replace("_", " "), finding["verdict"]),
-                words(finding["statement"]),
+                words(finding["statement"], note=f"Source: {finding['source']}"),
                 number(finding["predicted"], significant),
-                estimate(finding["measured"], (low, high)),
+                replace(estimate(finding["measured"], (low, high)), note=finding["unit"]),
                 number(finding["tolerance"], significant),
-                words(finding["unit"]),
                 words(regime or None),
-                words(finding["source"]),
             )
         )
         plain = {key: finding[key] for key in ("law", "verdict", "statement", "formula", "source", "unit")}
@@ -151,7 +148,7 @@ def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
         flat.append(plain | sizes | {"low": low, "high": high, "regime": regime})
     numbers = dict.fromkeys(("predicted", "measured", "tolerance", "low", "high"), pl.Float64)
     frame = pl.DataFrame(flat, schema_overrides=numbers) if flat else pl.DataFrame({"law": []})
-    header = ("law", "verdict", "statement", "predicted", "measured", "tolerance", "unit", "regime", "source")
+    header = ("law", "verdict", "statement", "predicted", "measured", "tolerance", "regime")
     caption = (
         "“Holds”: within the tolerance. “Violated”: outside it. “Not reached”: the runs never entered the regime. "
         "“Undetermined”: the error is larger than the tolerance."
@@ -174,25 +171,3 @@ def csv_text(frame: pl.DataFrame) -> str:
     """The frame as csv, one newline a row; nested columns as text."""
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     return frame.with_columns(pl.col(nested).cast(pl.String) if nested else []).write_csv()
-
-
-def anchor(text: str) -> str:
-    """A word that can stand in an id or a link."""
-    return escape("".join(letter if letter.isalnum() else "-" for letter in text.lower()))
-
-
-__all__ = [
-    "Cell",
-    "Number",
-    "Piece",
-    "Table",
-    "anchor",
-    "csv_text",
-    "estimate",
-    "findings_table",
-    "from_frame",
-    "interval",
-    "number",
-    "of_facts",
-    "words",
-]

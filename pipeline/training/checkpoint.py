@@ -16,11 +16,14 @@ from torch import Tensor
 
 CURVE_COLUMNS = ("tokens", "train_loss", "learning_rate_scale", "batch_tokens")
 
+FACTS = ("tokens", "step", "high_rows", "start_loss")
+
 
 @dataclass
 class TrainingState:
     """A model in training. `tokens` seen so far; `curve` rows follow CURVE_COLUMNS; `recent` are the step losses
-    (nats/token) since the last curve row; `high_rows` counts the last rows whose loss was above its start."""
+    (nats/token) since the last curve row; `high_rows` counts the last rows whose mean was above `start_loss`, the loss
+    of the first step."""
 
     tokens: int
     step: int
@@ -28,6 +31,7 @@ class TrainingState:
     curve: np.ndarray
     recent: np.ndarray
     high_rows: int
+    start_loss: float
 
 
 def write_checkpoint(uri: str, state: TrainingState) -> None:
@@ -36,7 +40,7 @@ def write_checkpoint(uri: str, state: TrainingState) -> None:
     OSError when the disk is full: the old file, if any, stays as it was.
     """
     # One metadata key alone: safetensors writes several in no fixed order, and equal states must give equal bytes.
-    facts = json.dumps({"tokens": state.tokens, "step": state.step, "high_rows": state.high_rows}, sort_keys=True)
+    facts = json.dumps({name: getattr(state, name) for name in FACTS})
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
     tensors["curve"] = torch.from_numpy(state.curve)
     tensors["recent"] = torch.from_numpy(state.recent)
@@ -52,10 +56,11 @@ def read_checkpoint(uri: str) -> TrainingState | None:
     try:
         tensors = load(data)
         facts = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["state"])
+        facts = {name: facts[name] for name in FACTS}
         curve, recent = tensors.pop("curve").numpy(), tensors.pop("recent").numpy()
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{uri}: not a checkpoint ({error})") from None
-    return TrainingState(facts["tokens"], facts["step"], tensors, curve, recent, facts["high_rows"])
+    return TrainingState(tensors=tensors, curve=curve, recent=recent, **facts)
 
 
 def write_bytes(uri: str, data: bytes) -> None:

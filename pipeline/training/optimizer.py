@@ -86,7 +86,10 @@ class Optimizer:
 
     def __init__(self, model: Transformer, settings: Settings, shape_settings: Model):
         rates = learning_rates(settings, shape_settings, model.shape.width)
-        groups = [{"params": [model.embedding], "lr": rates["embedding"]}, {"params": [model.head], "lr": rates["head"]}]
+        groups = [
+            {"params": [model.embedding], "lr": rates["embedding"]},
+            {"params": [model.head], "lr": rates["head"]},
+        ]
         self.muon = None
         if settings.kind == "muon":
             self.muon = Muon(model, rates["matrix"], settings.momentum, settings.weight_decay)

@@ -12,7 +12,7 @@ from pipeline.params import Batch
 class Course:
     """The way of one run from initialisation to `end` tokens.
 
-    Up to `fork` the batch grows and the rate is constant after `warmup` tokens; from `fork` on the batch keeps its size.
+    Up to `fork` the batch grows and the rate is constant after `warmup` tokens; from there on the batch keeps its size.
     `shape` says what the rate does: "constant" (a trunk), "linear" (a cooldown to zero over fork..end; Hagele et al.
     2024, arXiv 2405.18392) or "cosine" (to zero over warmup..end). All fields in tokens.
     """

@@ -41,8 +41,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Data:
-    """Token streams, one-dimensional; the text bytes each token stands for (int32, one entry a token id); and where each
-    validation document starts, in tokens."""
+    """Token streams, one-dimensional; the text bytes each token stands for (int32, one entry a token id); and where
+    each validation document starts, in tokens."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -52,13 +52,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run starts from and where it saves to (URIs): `origin` is the parent's checkpoint or None; `own` is this
-    run's. It is saved every `checkpoint_seconds`, and `micro_batch` bounds the tokens that go through the model at once."""
+    """Where a run starts from and where it saves to (URIs): `origin` is the parent's checkpoint or None, `own` is this
+    run's, saved every `checkpoint_seconds`. `micro_batch` bounds the tokens that go through the model at once; news of
+    the run comes every `progress_seconds`."""
 
     origin: str | None
     own: str
     checkpoint_seconds: float
     micro_batch: int
+    progress_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run ended with. `losses` are the sums of nats over each validation window (empty for a trunk or a diverged
-    run), `bytes` the text bytes of each and `documents` the number of the document each starts in; `curve` has the columns of checkpoint.CURVE_COLUMNS; `reason` tells why a run
-    diverged; `resumed_from` and `trained` count tokens."""
+    """What a run ended with.
+
+    `losses` are the sums of nats over each validation window (empty for a trunk or a diverged run), `bytes` the text
+    bytes of each and `documents` the number of the document it starts in; `curve` has the columns of
+    checkpoint.CURVE_COLUMNS; `reason` tells why a run diverged; `resumed_from` and `tokens` bound this attempt.
+    """
 
     status: str
     reason: str | None
@@ -82,14 +87,13 @@ class Outcome:
     documents: np.ndarray
     curve: np.ndarray
     resumed_from: int
-    trained: int
 
 
 def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> Iterator[Progress | Outcome]:
-    """Yields Progress about once a second and then one Outcome; the final state is in `places.own` by then.
+    """Yields Progress now and then and last one Outcome; the final state is in `places.own` by then.
 
-    A diverged run (loss not finite, or above its start for PATIENCE_ROWS rows of the curve) ends with an Outcome that
-    says so: divergence is a result, not an error.
+    A diverged run (loss not finite, or above its start for PATIENCE_ROWS rows of the curve or at the end) has an Outcome
+    that says so: divergence is a result, not an error.
     """
     model = Transformer(recipe.shape)
     initialise(model, recipe.model.parametrization, recipe.seed)
@@ -99,7 +103,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     resumed_from = state.tokens
     order = WindowOrder(data.train, recipe.shape.context, recipe.seed)
     curve, recent = [tuple(row) for row in state.curve], list(state.recent)
-    tokens, step, high_rows = state.tokens, state.step, state.high_rows
+    tokens, step, high_rows, start_loss = state.tokens, state.step, state.high_rows, state.start_loss
     reason = None
     saved = shown = time.monotonic()
 
@@ -107,23 +111,25 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {
             f"optimizer.{name}": value for name, value in optimizer.state().items()
         }
-        return TrainingState(tokens, step, tensors, _rows(curve), np.array(recent), high_rows)
+        return TrainingState(tokens, step, tensors, _rows(curve), np.array(recent), high_rows, start_loss)
 
     while tokens < recipe.course.end and reason is None:
         size = batch_tokens(recipe.batch, recipe.shape.context, min(tokens, recipe.course.fork))
-        size = min(size, recipe.course.end - tokens)
         factor = recipe.course.rate_factor(tokens, size)
         windows = torch.from_numpy(order.batch(tokens, size)).to(device)
         recent.append(_backward(model, windows, places.micro_batch, device))
         optimizer.step(factor)
+        if step == 0:
+            start_loss = float(recent[0])
         tokens, step = tokens + size, step + 1
-        if step % CURVE_STEPS == 0 or tokens == recipe.course.end:
+        # A trunk writes no row where it is cut, so that its curve does not depend on where that is.
+        if step % CURVE_STEPS == 0 or (tokens == recipe.course.end and recipe.course.shape != "constant"):
             mean = float(torch.stack([torch.as_tensor(loss) for loss in recent]).double().mean())
             curve.append((tokens, mean, factor, size))
-            high_rows = high_rows + 1 if mean > curve[0][1] else 0
+            high_rows = high_rows + 1 if mean > start_loss else 0
             recent = []
-            reason = _divergence(mean, high_rows, tokens, curve[0][1])
-        if time.monotonic() - shown > 1:
+            reason = _divergence(mean, high_rows, tokens, start_loss)
+        if time.monotonic() - shown > places.progress_seconds:
             yield Progress(tokens)
             shown = time.monotonic()
         if time.monotonic() - saved > places.checkpoint_seconds:
@@ -131,15 +137,17 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
             write_checkpoint(places.own, snapshot())
             saved = time.monotonic()
 
+    assert reason or tokens == recipe.course.end, "a course ends on a step"
     losses = counts = documents = np.empty(0)
     if reason is None and recipe.course.shape != "constant":
         losses, counts, documents = _evaluate(model, recipe, data, device)
-        if not np.isfinite(losses).all():
-            reason = f"validation loss is not finite after {tokens} tokens"
+        loss = losses.mean(dtype="float64") / recipe.shape.context
+        if not loss <= start_loss:
+            reason = f"validation loss {loss:.4g} is not below the start {start_loss:.4g} nats/token"
     if reason is None:
         write_checkpoint(places.own, snapshot())
     status = "finished" if reason is None else "diverged"
-    yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from, tokens - resumed_from)
+    yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from)
 
 
 def _start(places: Places, model: Transformer, optimizer: Optimizer) -> TrainingState:
@@ -149,7 +157,7 @@ def _start(places: Places, model: Transformer, optimizer: Optimizer) -> Training
         if state is None:
             raise FileNotFoundError(f"{places.origin}: the checkpoint this run starts from is missing")
     if state is None:
-        return TrainingState(0, 0, {}, np.empty((0, 4)), np.empty(0), 0)
+        return TrainingState(0, 0, {}, np.empty((0, 4)), np.empty(0), 0, math.inf)
     parts = {"model": {}, "optimizer": {}}
     for name, value in state.tensors.items():
         part, rest = name.split(".", 1)

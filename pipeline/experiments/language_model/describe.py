@@ -7,10 +7,10 @@ import polars as pl
 
 from pipeline.experiments.language_model.law_tables import law_tables
 from pipeline.experiments.language_model.methods import FORMULAS, methods
-from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, usable_rows
+from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, plain_words, usable_rows
 from pipeline.params import LanguageModel
 from pipeline.reporting.chapter import Chapter, Fact
-from pipeline.reporting.numbers import THIN, count, decimal, factor, interval, known, percent, significant
+from pipeline.reporting.numbers import THIN, count, decimal, factor, interval, known, percent, probability, significant
 
 BUDGET_FACTOR = 10.0
 SYMBOLS = {"E": "E", "A": "A", "alpha": "α", "B": "B", "beta": "β", "q": "q"}
@@ -45,8 +45,9 @@ def _ground(summary: dict, points: pl.DataFrame) -> str:
     excluded = summary.get("num_excluded") or 0
     left_out = {0: "no run is excluded", 1: "one run is excluded"}.get(excluded, f"{excluded} runs are excluded")
     return (
-        f"{len(points)} trained points over {sizes} sizes (N = {_span(points['N'])}, {CONVENTIONS[summary['convention']][1]}) "
-        f"and {tokens} token counts (D = {_span(points['D'])}), {_times(points['C'])} in compute; {left_out}."
+        f"{len(points)} trained points over {sizes} sizes (N = {_span(points['N'])}, "
+        f"{CONVENTIONS[summary['convention']][1]}) and {tokens} token counts (D = {_span(points['D'])}), "
+        f"{_times(points['C'])} in compute; {left_out}."
     )
 
 
@@ -64,23 +65,24 @@ def _law_sentence(summary: dict, chosen: str) -> str:
     bounds = fitted.get("intervals") or {}
     parts = [
         f"{SYMBOLS[name]} = {_estimate(value, bounds.get(name))}"
-        for name, value in fitted["params"].items()
-        if name in SYMBOLS
+        for name, value in ((name, fitted["params"].get(name)) for name in SYMBOLS)
+        if value is not None
     ]
     text = (
-        f"The {LAW_NAMES[chosen]} describes them with {', '.join(parts)} (N in parameters, D in tokens, L in nats/token; "
-        f"estimator: {summary['estimator']}; 95 % intervals by resampling runs). Its rms residual is {percent(fitted.get('rms'))}"
+        f"The {LAW_NAMES[chosen]} describes them with {', '.join(parts)} (N in parameters, D in tokens, L in "
+        f"nats/token; estimator: {summary['estimator']}; 95 % intervals by resampling runs). Its rms residual is "
+        f"{percent(fitted.get('rms'))}"
     )
     lack = fitted.get("lack_of_fit")
     if lack and known(lack.get("p")):
         verdict = (
             "noise between seeds explains that" if lack["p"] > 0.05 else "noise between seeds does not explain that"
         )
-        text += f"; {verdict} (lack-of-fit p = {significant(lack['p'], 2)})"
+        text += f"; {verdict} (lack-of-fit p {_equals(lack['p'])})"
     if known(summary.get("level_error")):
         text += (
-            f". The level of the loss, and so E, has a further standard error of {percent(summary['level_error'])} from the "
-            "choice of validation text, common to all runs"
+            f". The level of the loss, and so E, has a further standard error of {percent(summary['level_error'])} "
+            "from the choice of validation text, common to all runs"
         )
     return text + "."
 
@@ -91,13 +93,14 @@ def _holdout_sentence(summary: dict, chosen: str) -> str:
         return "There were too few budgets for a hold-out, so nothing here was tested beyond the runs it was fitted to."
     scores = holdout.get("laws") or {}
     text = (
-        f"Fitted again without the {holdout['num_test']} points above {significant(holdout['threshold_C'], 3, 1.0)} FLOPs, the "
-        f"{LAW_NAMES[chosen]} predicts them with an rms error of {percent((scores.get(chosen) or {}).get('rms'))}"
+        f"Fitted again without the {holdout['num_test']} points above {significant(holdout['threshold_C'], 3, 1.0)} "
+        f"FLOPs, the {LAW_NAMES[chosen]} predicts them with an rms error of "
+        f"{percent((scores.get(chosen) or {}).get('rms'))}"
     )
     others = [name for name in scores if name != chosen and known((scores[name] or {}).get("rms"))]
     text += "".join(f", the {LAW_NAMES[name]} with {percent(scores[name]['rms'])}" for name in others) + "."
     because = summary.get("chosen_because")
-    return f"{text} Chosen: the {LAW_NAMES[chosen]}, {because.rstrip('.')}." if because else text
+    return f"{text} {plain_words(because)}" if because else text
 
 
 def _validity(summary: dict) -> str:
@@ -106,9 +109,9 @@ def _validity(summary: dict) -> str:
         return "No scale was found from which on a law agrees with the runs to within the noise."
     name = LAW_NAMES.get(valid.get("law"), "law")
     return (
-        f"The {name} holds from N = {count(valid['N_min'])} and D = {count(valid['D_min'])} on "
-        f"({valid['num_points']} points, lack-of-fit p = {significant(valid.get('lack_of_fit_p'), 2)}; rule: "
-        f"{valid['rule'].rstrip('.')}). No point is hidden: those below stay in the fit and in every figure."
+        f"The {name} holds to within the noise between seeds from N = {count(valid['N_min'])} and D = "
+        f"{count(valid['D_min'])} on: {valid['num_points']} points, lack-of-fit p "
+        f"{_equals(valid.get('lack_of_fit_p'))}. {plain_words(valid['rule'])}"
     )
 
 
@@ -120,15 +123,17 @@ def _next_budget(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
     coverage = ((holdout.get("laws") or {}).get(summary.get("chosen")) or {}).get("interval_coverage")
     text = (
         f"Ten times the largest compute, {significant(best['C'], 2, 1.0)} FLOPs, would buy a loss of "
-        f"{_estimate(best['loss'], (best.get('loss_low'), best.get('loss_high')))} nats/token with N = {count(best['N_star'])} and "
-        f"D = {count(best['D_star'])}. The interval supposes that the law still holds there"
+        f"{_estimate(best['loss'], (best.get('loss_low'), best.get('loss_high')))} nats/token with N = "
+        f"{count(best['N_star'])} and D = {count(best['D_star'])}. The interval supposes that the law still holds "
+        "there"
     )
     points = tables["points"]
     if known(holdout.get("threshold_C")) and len(points):
         reach = points["C"].max() / holdout["threshold_C"]
         text += f", and the hold-out tested that over a factor of {factor(reach)[:-1]} only"
     if known(coverage):
-        text += f", where {percent(coverage)} of the 95 % intervals held the measured loss"
+        tested = holdout["num_test"]
+        text += f", where {round(coverage * tested)} of {tested} measured losses lay in their 95 % intervals"
     return text + ". Take it as a guess to be tested, not as a promise."
 
 
@@ -154,21 +159,21 @@ def _facts(summary: dict, chosen: str | None, tables: dict[str, pl.DataFrame]) -
     fitted = (summary.get("laws") or {}).get(chosen) or {}
     score = ((summary.get("holdout") or {}).get("laws") or {}).get(chosen) or {}
     slopes = summary.get("frontier") or {}
-    best = at_budget(tables, BUDGET_FACTOR)
-    facts = [
+    best = at_budget(tables, BUDGET_FACTOR) or {}
+    ratio, bounds = slopes.get("tokens_per_parameter_at_largest_C"), (best.get("loss_low"), best.get("loss_high"))
+    return (
         Fact("rms residual", percent(fitted.get("rms")), "of ln L, all points"),
         Fact("held-out error", percent(score.get("rms")), "rms, largest budgets"),
-        Fact("exponent of N*(C)", _estimate(slopes.get("a"), slopes.get("a_interval")), "N* ∝ C^a"),
-        Fact(
-            "tokens per parameter",
-            _estimate(slopes.get("tokens_per_parameter_at_largest_C"), slopes.get("interval")),
-            "at the largest budget",
-        ),
-    ]
-    if best is not None:
-        bounds = (best.get("loss_low"), best.get("loss_high"))
-        facts.append(Fact("loss at 10× compute", _estimate(best["loss"], bounds), "extrapolated, nats/token"))
-    return tuple(facts)
+        _fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), ""),
+        _fact("tokens per parameter", ratio, slopes.get("interval"), "at the largest budget"),
+        _fact("loss at 10× compute", best.get("loss"), bounds, "extrapolated"),
+    )
+
+
+def _fact(label: str, value: float | None, bounds, remark: str) -> Fact:
+    """A fact with its interval, if there is one, before the remark."""
+    front, _, behind = _estimate(value, bounds).partition(" ")
+    return Fact(label, front, ", ".join(part for part in (behind, remark) if part))
 
 
 def _estimate(value: float | None, bounds) -> str:
@@ -179,6 +184,11 @@ def _estimate(value: float | None, bounds) -> str:
     places = len(text.split(",")[0].partition(".")[2])
     front = significant(value) if abs(value) >= 1e6 else decimal(value, places)
     return f"{front} {text}"
+
+
+def _equals(p: float | None) -> str:
+    text = probability(p)
+    return text if text[0] in "<>" else f"= {text}"
 
 
 def _span(values: pl.Series) -> str:

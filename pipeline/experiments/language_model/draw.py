@@ -69,7 +69,9 @@ def loss_against_compute(scene: Scene) -> Figure:
         axes.plot(in_view["C"], in_view["loss"], color=INK, lw=1.4, ls=(0, (5, 2)), label="frontier", zorder=4)
     threshold = (scene.summary.get("holdout") or {}).get("threshold_C")
     power_axis(
-        axes.xaxis, [*points["C"], *(in_view["C"] if not in_view.is_empty() else [])], "training compute C = 6ND (FLOPs)"
+        axes.xaxis,
+        [*points["C"], *(in_view["C"] if not in_view.is_empty() else [])],
+        "training compute C = 6ND (FLOPs)",
     )
     loss_axis(axes.yaxis, [*points["loss"], *(in_view["loss"] if not in_view.is_empty() else [])], LOSS)
     if threshold:
@@ -80,7 +82,7 @@ def loss_against_compute(scene: Scene) -> Figure:
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
             textcoords="offset points",
-            fontsize=8,
+            fontsize=9,
             va="top",
         )
     legend_above(canvas, axes, "N, parameters")
@@ -125,8 +127,9 @@ def training_curves(scene: Scene) -> Figure | None:
     loss_axis(axes.yaxis, [*table["train_loss"], *scene.points["loss"]], "training loss (nats/token)")
     legend_above(canvas, axes, "N, parameters")
     caption = (
-        "Training loss, averaged over logarithmic steps in tokens. Each branch that falls away from its trunk is a "
-        "cooldown; dots are the validation losses at its end, the points of the law."
+        "Training loss, averaged over logarithmic steps in tokens, from a twentieth of the smallest D on. Each "
+        "branch that falls away from its trunk is a cooldown; dots are the validation losses at its end, the points "
+        "of the law."
     )
     return _figure(canvas, "training_curves", "Training curves", caption, table)
 
@@ -165,7 +168,8 @@ def _thinned_curves(scene: Scene) -> pl.DataFrame:
     """The curves of the grid runs in CURVE_BINS logarithmic steps, cooldowns from where they leave their trunk."""
     runs = scene.runs.filter(pl.col("role") == "grid").select("run_id", "kind", "start_tokens", "N")
     curves = scene.curves.join(runs, on="run_id").filter(pl.col("tokens") > pl.col("start_tokens"))
-    curves = curves.filter(pl.col("train_loss").is_finite())
+    beginning = scene.points["D"].min() / 20
+    curves = curves.filter(pl.col("train_loss").is_finite() & (pl.col("tokens") >= beginning))
     if curves.is_empty():
         return curves
     low, high = np.log(curves["tokens"].min()), np.log(curves["tokens"].max())

@@ -77,7 +77,7 @@ def _residuals(scene: Scene, along: str, by: str, label: str, legend: str, colou
         return None
     canvas, panels = new_canvas(rows=len(laws), height=1.1 + 1.75 * len(laws))
     noise = (scene.summary.get("seed_noise") or {}).get("sd")
-    for axes, name in zip(panels, laws):
+    for axes, name in zip(panels, laws, strict=True):
         rows = usable_rows(scene.tables, "points", [f"residual_{name}"]).sort(by)
         if noise:
             axes.axhspan(-200 * noise, 200 * noise, color=MUTED, alpha=0.13, lw=0)
@@ -85,9 +85,22 @@ def _residuals(scene: Scene, along: str, by: str, label: str, legend: str, colou
         for (value,), group in rows.group_by(by, maintain_order=True):
             axes.scatter(group[along], 100 * group[f"residual_{name}"], s=15, color=colours[value], label=count(value))
         chosen = ", chosen" if name == scene.summary.get("chosen") else ""
-        axes.set_title(f"{LAW_NAMES[name]}{chosen}", fontsize=9, loc="left")
+        axes.set_title(f"{LAW_NAMES[name]}{chosen}", fontsize=10, loc="left")
         axes.set_ylabel("residual (%)")
         count_axis(axes.xaxis, rows[along].to_list(), label if axes is panels[-1] else "")
+    floor = scene.valid_from.get(along)
+    for axes in panels:
+        if floor and floor > scene.points[along].min():
+            axes.axvline(floor, color=INK, lw=0.7, ls=":")
+    if floor and floor > scene.points[along].min():
+        panels[-1].annotate(
+            "the law holds from here →",
+            (floor, 0.03),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=9,
+        )
     low, high = (f(axes.get_ylim()[i] for axes in panels) for i, f in ((0, min), (1, max)))
     for axes in panels:
         axes.set_ylim(low, high)
@@ -139,7 +152,13 @@ def predicted_against_measured(scene: Scene) -> Figure | None:
         "The runs of the largest budgets, predicted by laws fitted without them, with 95 % intervals. A law that "
         "extrapolates stays on the diagonal."
     )
-    return _figure(canvas, "predicted_against_measured", "Predicted against measured on the hold-out", caption, scene.tables["holdout"])
+    return _figure(
+        canvas,
+        "predicted_against_measured",
+        "Predicted against measured on the hold-out",
+        caption,
+        scene.tables["holdout"],
+    )
 
 
 def frontier(scene: Scene) -> Figure | None:
@@ -217,7 +236,7 @@ def _mark_end(axes, scene: Scene) -> None:
         xycoords=("data", "axes fraction"),
         xytext=(4, 0),
         textcoords="offset points",
-        fontsize=8,
+        fontsize=9,
     )
 
 

@@ -83,14 +83,14 @@ def split_points(runs: pl.DataFrame, convention: str) -> tuple[pl.DataFrame, pl.
     measured = (pl.col("status") == "finished") & (pl.col("kind") != "trunk")
     sound = pl.col("loss").is_not_null() & pl.col("loss").is_finite() & (pl.col("loss") > 0)
     counts = runs.filter(measured & sound)["recipe"].value_counts().sort(["count", "recipe"], descending=[True, False])
-    recipe = counts["recipe"][0] if len(counts) else None
+    leading = counts["recipe"].head(1).to_list()
     reason = (
         pl.when(pl.col("status") != "finished")
         .then(pl.col("reason").fill_null("no reason recorded"))
         .when(measured & ~sound.fill_null(False))
         .then(pl.lit("loss is missing, not finite or not positive"))
-        .when(measured & (pl.col("recipe") != recipe))
-        .then(pl.format("recipe {} is not that of the law, {}", "recipe", pl.lit(recipe)))
+        .when(measured & ~pl.col("recipe").is_in(leading))
+        .then(pl.format("recipe {} is not that of the law, {}", "recipe", pl.lit("".join(leading))))
     )
     judged = runs.with_columns(reason.alias("left_out"))
     excluded = judged.filter(pl.col("left_out").is_not_null()).select(
@@ -119,7 +119,8 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     usable = [one.rms for one in fits.values() if one.identified]
     noise_sd = noise.sd if noise else min(usable, default=None)
     trials = {name: _trial(settings, one, N, D, L, C, tree, noise, noise_sd) for name, one in fits.items()}
-    chosen, because = choose(trials, noise_sd)
+    covariance = noise.covariance(tree) if noise else (noise_sd or 0.0) ** 2 * np.eye(len(points))
+    chosen, because = choose(trials, covariance)
     trial = trials.get(chosen)
     bends: list[Bend] = []
     if noise:
@@ -137,8 +138,11 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     return Evidence(points, excluded, noise, noise_sd, trials, chosen, because, bends, floors, valid, iso, best)
 
 
-def choose(trials: dict[str, Trial], noise_sd: float | None) -> tuple[str, str]:
-    """(name of the law, one sentence that says why): the hold-out decides, lack of fit breaks a tie within noise."""
+def choose(trials: dict[str, Trial], covariance: NDArray) -> tuple[str, str]:
+    """(name of the law, one sentence that says why): the hold-out decides, lack of fit breaks a tie.
+
+    A tie is a difference of less than two sd of what noise with `covariance` between the runs' ln L makes of it.
+    """
     known = {name: trial for name, trial in trials.items() if trial.fit.identified}
     if not known:
         return FORMS[0].name, "Neither law is identified by these runs, so there is nothing to choose between."
@@ -153,11 +157,11 @@ def choose(trials: dict[str, Trial], noise_sd: float | None) -> tuple[str, str]:
             known, "The runs below the compute threshold do not identify both laws, so no hold-out compares them"
         )
     rms = f"{100 * first.holdout.rms:.2f} % for {simple} and {100 * second.holdout.rms:.2f} % for {rich}"
-    difference, error = holdout_advantage(first.holdout, second.holdout, noise_sd)
+    difference, error = holdout_advantage(first.holdout, second.holdout, covariance)
     if abs(difference) <= 2 * error:
-        return _tied(known, f"The held-out rms, {rms}, differs by less than the noise of the held-out runs explains")
+        return _tied(known, f"The held-out rms, {rms}, differ by less than twice what noise between seeds can do")
     name = simple if difference < 0 else rich
-    return name, f"The hold-out chose {name}: held-out rms {rms}, a difference beyond the noise of the held-out runs."
+    return name, f"The hold-out chose {name}: held-out rms {rms}, more than noise between seeds can do."
 
 
 def _tied(known: dict[str, Trial], because: str) -> tuple[str, str]:

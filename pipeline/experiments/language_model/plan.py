@@ -94,7 +94,7 @@ def _trees(settings: LanguageModel) -> list[tuple[int, int]]:
 
 
 def _repeated(settings: LanguageModel, D: int) -> bool:
-    return settings.replicates.max_tokens is None or D <= settings.replicates.max_tokens
+    return settings.replicates.max_tokens is None or settings.replicates.max_tokens >= D
 
 
 def _tokens(settings: LanguageModel, size: Size) -> list[tuple[str, int]]:
@@ -110,12 +110,12 @@ def _tokens(settings: LanguageModel, size: Size) -> list[tuple[str, int]]:
 def _check(settings: LanguageModel, corpus: CorpusFacts, place: str, D: int) -> None:
     held = (corpus.train_tokens - 1) // settings.model.context * settings.model.context
     least = settings.schedule.warmup_tokens + settings.batch.tokens
-    if D > held and not settings.allow_repeats:
+    if held < D and not settings.allow_repeats:
         raise ValueError(
             f"params.yaml: language_model.{place}: D = {D:,} tokens are more than the {held:,} of the training split;"
             " set language_model.allow_repeats to train on them more than once"
         )
-    if D <= least:
+    if least >= D:
         raise ValueError(
             f"params.yaml: language_model.{place}: D = {D:,} tokens end within the warm-up and one batch ({least:,})"
         )

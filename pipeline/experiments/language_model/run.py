@@ -20,7 +20,7 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
     """Yields Progress now and then, and last the RunResult.
 
     Its scalars are `loss` (nats/token) and `bits_per_byte` on the validation windows; its arrays hold the `losses`
-    (nats), `bytes` and `documents` of every window. Raises ValueError when the corpus is not the one that was planned for.
+    (nats), `bytes` and `documents` of every window. Raises ValueError when the corpus is not the planned one.
     """
     corpus = open_corpus(context.tokens)
     if corpus.digest != spec.data_digest:

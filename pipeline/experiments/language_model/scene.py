@@ -35,6 +35,7 @@ class Scene:
     law_label: str
     predictions: list[str]
     size_colours: dict[float, str]
+    valid_from: dict[str, float]
 
 
 def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> Scene:
@@ -43,6 +44,7 @@ def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFram
     runs = runs.with_columns(pl.col(column).alias("N"))
     points = tables["points"].drop_nulls("loss")
     chosen = summary.get("chosen")
+    valid = summary.get("valid_from") or {}
     return Scene(
         summary=summary,
         tables=tables,
@@ -54,7 +56,13 @@ def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFram
         law_label=LAW_NAMES.get(chosen, "law"),
         predictions=[name for name in points.columns if name.startswith("predicted_")],
         size_colours=shades([*points["N"], *runs["N"]]),
+        valid_from={letter: valid[f"{letter}_min"] for letter in "ND" if known(valid.get(f"{letter}_min"))},
     )
+
+
+def plain_words(text: str) -> str:
+    """A sentence of the judgement as people read it, its full stop at the end."""
+    return text.replace("q_form law", "q-form").replace("q_form", "q-form").replace(">=", "≥").rstrip(". ") + "."
 
 
 def usable_rows(tables: dict[str, pl.DataFrame], name: str, columns: list[str]) -> pl.DataFrame:
