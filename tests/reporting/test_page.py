@@ -1,0 +1,199 @@
+"""The published page against the files it was made from: numbers, exclusions, bytes, escaping, poor studies, bad input.
+
+Reference: results/findings.json and results/runs.parquet of a study drawn from a known surface and judged by the
+study's own judge; sums of the bill are recomputed here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Tables(HTMLParser):
+    """Collects every table of a page by the id of its section: rows of (text, values of its <data> elements)."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[tuple[str, list[float]]]]] = {}
+        self.section = ""
+        self.cell: list[str] | None = None
+        self.values: list[float] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        facts = dict(attributes)
+        if tag == "section" and facts.get("id"):
+            self.section = str(facts["id"])
+        elif tag == "tr":
+            self.tables.setdefault(self.section, []).append([])
+        elif tag in ("td", "th"):
+            self.cell, self.values = [], []
+        elif tag == "data":
+            self.values.append(float(str(facts["value"])))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th") and self.cell is not None:
+            self.tables[self.section][-1].append(("".join(self.cell), self.values))
+            self.cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self.cell is not None:
+            self.cell.append(data)
+
+
+def page_of(root: Path) -> str:
+    return (root / "reports/index.html").read_text(encoding="utf-8")
+
+
+def without_provenance(html: str) -> str:
+    return re.sub(r'<section id="provenance">.*?</main>', "", html, flags=re.DOTALL)
+
+
+def summary_of(root: Path) -> dict:
+    return json.loads((root / "results/findings.json").read_text())["experiments"]["language_model"]["summary"]
+
+
+def plain(text: str) -> float:
+    """The number that a cell's text shows."""
+    text = text.replace("\u202f", "").replace("−", "-").removesuffix("%")
+    powers = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    found = re.fullmatch(r"(?:([\d.-]+)×)?10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text)
+    if found:
+        return float(found[1] or 1) * 10.0 ** int(found[2].translate(powers))
+    return float(text)
+
+
+def test_every_number_of_the_law_table_is_that_of_findings_json(report: Path) -> None:
+    summary = summary_of(report)
+    rows = {row[0][0]: row[1:] for row in Tables(page_of(report)).tables["table-laws"][1:]}
+    names = ["additive", "q_form"]
+    labels = {"E, nats/token": "E", "A": "A", "α": "alpha", "B": "B", "β": "beta", "q": "q"}
+    for label, key in labels.items():
+        for name, (_, values) in zip(names, rows[label], strict=True):
+            law = summary["laws"][name]
+            expected = [law["params"][key], *law["intervals"][key]] if key in law["params"] else []
+            assert values == expected, (label, name)
+    simple = {"rms residual of ln L": "rms", "largest residual of ln L": "max", "objective": "objective"}
+    for label, key in simple.items():
+        for name, (text, values) in zip(names, rows[label], strict=True):
+            exact = summary["laws"][name][key]
+            assert values == [exact]
+            assert plain(text) == pytest.approx(exact * (100 if text.endswith("%") else 1), rel=0.06)
+    for name, (_, values) in zip(names, rows["lack of fit, p"], strict=True):
+        assert values == [summary["laws"][name]["lack_of_fit"]["p"]]
+    for name, (_, values) in zip(names, rows["hold-out, rms error"], strict=True):
+        assert values[0] == summary["holdout"]["laws"][name]["rms"]
+    published = pl.read_csv(report / "reports/tables/laws.csv")
+    for name in names:
+        for key, value in summary["laws"][name]["params"].items():
+            row = published.filter((pl.col("law") == name) & (pl.col("quantity") == key))
+            assert row["value"].to_list() == [value]
+
+
+def test_excluded_runs_are_listed_with_their_reasons_and_nothing_is_markup(report: Path) -> None:
+    html = page_of(report)
+    listed = Tables(html).tables["table-excluded"]
+    runs = pl.read_parquet(report / "results/runs.parquet").filter(pl.col("status") != "finished")
+    assert len(runs) == 2
+    assert {row[0][0] for row in listed[1:]} == set(runs["run_id"])
+    assert {row[-1][0] for row in listed[1:]} == set(runs["reason"])
+    assert "<script" not in html
+    assert "<h1>Loss &amp; &lt;scale&gt;</h1>" in html
+
+
+def test_every_run_is_listed_with_its_loss(report: Path) -> None:
+    rows = Tables(page_of(report)).tables["table-runs"]
+    column = [text for text, _ in rows[0]].index("loss, nats/token")
+    runs = pl.read_parquet(report / "results/runs.parquet")
+    assert [row[column][1] for row in rows[1:]] == [[] if loss is None else [loss] for loss in runs["loss"]]
+
+
+def test_the_bill_adds_up(report: Path) -> None:
+    runs = pl.read_parquet(report / "results/runs.parquet")
+    rows = Tables(page_of(report)).tables["table-bill"]
+    heading = [text for text, _ in rows[0]]
+    total = {name: values for name, (_, values) in zip(heading, rows[-1], strict=True)}
+    assert total["FLOPs"][0] == pytest.approx(runs["flops_own"].sum(), rel=1e-12)
+    points = runs.filter(pl.col("kind") != "trunk")
+    assert total["FLOPs from scratch"][0] == pytest.approx(points["C"].sum(), rel=1e-12)
+    finished = runs.filter(pl.col("status") == "finished")
+    own = (finished["D"] - finished["start_tokens"]).sum()
+    assert total["seconds of all workers"][0] == pytest.approx(own / 50_000, rel=1e-12)
+
+
+def test_the_same_inputs_give_the_same_bytes(report: Path, build: Callable[[Path], Path]) -> None:
+    folder = report / "reports"
+    first = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    page = page_of(report)
+    stray = folder / "figures/of_an_earlier_report.svg"
+    stray.write_text("<svg/>")
+    build(report)
+    second = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    assert stray not in second
+    assert without_provenance(page_of(report)) == without_provenance(page)
+    assert 'id="table-laws"' in without_provenance(page)
+    assert 'id="table-versions"' not in without_provenance(page)
+    assert second.keys() == first.keys()
+    assert [path for path in first if path.suffix == ".svg" and first[path] != second[path]] == []
+    assert len([path for path in first if path.suffix == ".svg"]) >= 9
+
+
+def test_every_link_of_the_page_has_its_file_and_no_id_stands_twice(report: Path) -> None:
+    html = page_of(report)
+    assert len(html.encode()) < 3_000_000
+    links = set(re.findall(r'href="((?:figures|tables)/[^"]+)"', html))
+    assert {link.split("/")[0] for link in links} == {"figures", "tables"}
+    assert [link for link in sorted(links) if not (report / "reports" / link).exists()] == []
+    written = {f"{path.parent.name}/{path.name}" for path in (report / "reports").glob("*/*")}
+    assert written == links
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert (report / "reports/figures/loss_against_compute.svg").exists()
+
+
+def test_a_study_that_identifies_no_law_still_has_its_page(make_study, build: Callable[[Path], Path]) -> None:
+    root = build(make_study(tokens=(150_000,), replicates=False, telemetry=False))
+    html = page_of(root)
+    assert "do not identify a law" in html
+    assert "No run was timed" in html
+    assert "There are no replicate seeds" in html
+    assert re.findall(r"\b(?:nan|inf|None|null)\b", re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)) == []
+    assert "loss_against_compute.svg" in html
+
+
+def test_a_study_without_failures_says_so(make_study, build: Callable[[Path], Path]) -> None:
+    html = page_of(build(make_study(tokens=(150_000, 300_000), failures=False)))
+    assert "none: every planned run is in the law" in html
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "results/findings.json").unlink(), "results/findings.json: no such file"),
+        (lambda root: (root / "results/findings.json").write_text("{,"), "results/findings.json: line 1: not JSON"),
+        (lambda root: (root / "results/runs.parquet").write_text("x"), "results/runs.parquet: not parquet"),
+        (lambda root: (root / "telemetry/x.json").write_text("{}"), "telemetry/x.json: run_id: missing"),
+    ],
+)
+def test_damaged_input_is_one_line_that_names_the_file(make_study, damage, message: str) -> None:
+    root = make_study(tokens=(150_000,), replicates=False)
+    damage(root)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
