@@ -6,23 +6,22 @@ import json
 from pathlib import Path
 
 import polars as pl
+
+from pipeline.experiments.experiment import step
+from pipeline.params import read_params
 from pipeline.stage import run_stage
 
-from pipeline.experiments.language_model.judge import judge
-from pipeline.params import read_params
-
-JUDGES = {"language_model": judge}
 RESULTS = Path("results")
 
 
 def main() -> None:
-    """Write results/findings.json and results/fit/<experiment>/<table>.csv."""
+    """Writes results/findings.json and results/fit/<experiment>/<table>.csv."""
     params = read_params()
     runs, curves = (pl.read_parquet(RESULTS / f"{name}.parquet") for name in ("runs", "curves"))
     experiments = {}
     for name in params.plan.experiments:
         own = runs.filter(pl.col("experiment") == name)
-        judgement = JUDGES[name](params.fit, own, curves.filter(pl.col("run_id").is_in(own["run_id"].to_list())))
+        judgement = step(name, "judge")(params.fit, own, curves.filter(pl.col("run_id").is_in(own["run_id"].to_list())))
         experiments[name] = {
             "findings": [finding.as_dict() for finding in judgement.findings],
             "summary": judgement.summary,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.forms import log_loss
+from pipeline.fitting.forms import log_loss_gradient
+from pipeline.fitting.points import cells
 from pipeline.fitting.solver import FEWEST_SPARE, Fit, minimise, starting_points
-from pipeline.fitting.uncertainty import cells
 from pipeline.fitting.validation import LackOfFit, lack_of_fit
 
 FEWEST_LEVELS = 4
@@ -48,20 +48,21 @@ def cutoffs(whole: Fit, N: NDArray, D: NDArray, sd: float, num_levels: int = 12,
     if not chosen:
         return []
     starts = np.concatenate([whole.theta[None], starting_points(whole.form, whole.points, num_starts)])
-    weights = np.array([kept for *_, kept in chosen], float)
+    weights = np.array([kept for *_, kept in chosen], float) * whole.points.weights
     minima = minimise(
         whole.form, whole.points, np.tile(starts, (len(chosen), 1)), np.repeat(weights, len(starts), axis=0)
     )
     objective = minima.objective.reshape(len(chosen), len(starts))
     theta = minima.theta.reshape(len(chosen), len(starts), -1)[np.arange(len(chosen)), objective.argmin(axis=1)]
-    residuals = whole.points.log_L - log_loss(theta, whole.points.x, whole.points.y)
+    log_L, J = log_loss_gradient(theta, whole.points.x, whole.points.y)
+    residuals = whole.points.log_L - log_L
     return [
         Subset(
             *bounds,
             num_points=int(kept.sum()),
             theta=theta[row],
-            rms=float(np.sqrt(np.mean(residuals[row, kept] ** 2))),
-            lack_of_fit=lack_of_fit(residuals[row, kept], cell[kept], num_parameters, sd),
+            rms=float(np.sqrt(np.average(residuals[row, kept] ** 2, weights=whole.points.weights[kept]))),
+            lack_of_fit=lack_of_fit(residuals[row, kept], J[row, kept], cell[kept], sd**2 * np.eye(kept.sum()), sd),
         )
         for row, (*bounds, kept) in enumerate(chosen)
     ]

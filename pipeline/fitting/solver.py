@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import qmc
 
 from pipeline.fitting.forms import Additive, log_loss, log_loss_gradient, shift_centre
+from pipeline.fitting.points import Points, centred_points
 
 ESTIMATOR = "L2 on ln L (sum of squared logarithmic residuals)"
 AGREEMENT = 1e-6
@@ -27,20 +28,6 @@ FEWEST_SPARE = 3
 """Distinct (N, D) beyond the number of parameters below which residuals say nothing and no number is given."""
 FLAT = 1e-13
 """Relative decrease still promised by a Gauss-Newton step below which a minimum counts as reached."""
-
-
-@dataclass(frozen=True)
-class Points:
-    """Runs ready for fitting: ln N and ln D minus their means, ln L in ln(nats/token), and the means."""
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    log_L: NDArray[np.float64]
-    x_centre: float
-    y_centre: float
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -85,8 +72,13 @@ class Fit:
 
     @property
     def rms(self) -> float:
-        """Root mean square of ln L - ln Lhat over the runs."""
-        return float(np.sqrt(np.mean(self.residuals**2)))
+        """Root mean square of ln L - ln Lhat over the runs, weighted as in the fit."""
+        return float(np.sqrt(np.average(self.residuals**2, weights=self.points.weights)))
+
+    @property
+    def jacobian(self) -> NDArray[np.float64]:
+        """d ln Lhat / d theta at the runs, shape (n, k)."""
+        return log_loss_gradient(self.theta[None], self.points.x, self.points.y)[1][0]
 
     @property
     def max(self) -> float:
@@ -94,28 +86,20 @@ class Fit:
         return float(np.max(np.abs(self.residuals)))
 
 
-def centred_points(N: ArrayLike, D: ArrayLike, L: ArrayLike) -> Points:
-    """The runs as centred logarithms. Raises ValueError when a value is not finite and positive."""
-    columns = {"N": np.asarray(N, float), "D": np.asarray(D, float), "L": np.asarray(L, float)}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"N, D, L: different numbers of runs {lengths}")
-    if not lengths["N"]:
-        raise ValueError("N, D, L: no runs to fit")
-    for name, values in columns.items():
-        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-        if len(wrong):
-            raise ValueError(f"{name}: run {wrong[0]} is {values[wrong[0]]}; must be finite and positive")
-    x, y = np.log(columns["N"]), np.log(columns["D"])
-    return Points(x - x.mean(), y - y.mean(), np.log(columns["L"]), float(x.mean()), float(y.mean()))
+def fit(
+    form: type[Additive],
+    N: ArrayLike,
+    D: ArrayLike,
+    L: ArrayLike,
+    num_starts: int = 64,
+    weights: ArrayLike | None = None,
+) -> Fit:
+    """The law of `form` of least sum of weight * (ln L - ln Lhat)^2 over runs (N parameters, D tokens, L nats/token).
 
-
-def fit(form: type[Additive], N: ArrayLike, D: ArrayLike, L: ArrayLike, num_starts: int = 64) -> Fit:
-    """The law of `form` that minimises the sum of squared ln L - ln Lhat over runs (N parameters, D tokens, L nats).
-
-    Never raises for a design that cannot tell the parameters apart: its status is then not_identified.
+    `weights` None counts every run once; `cell_weights` counts every (N, D) once. Never
+    raises for a design that cannot tell the parameters apart: its status is then not_identified.
     """
-    points = centred_points(N, D, L)
+    points = centred_points(N, D, L, weights)
     minima = minimise(form, points, starting_points(form, points, num_starts))
     order = np.argsort(minima.objective, kind="stable")
     best = order[0]
@@ -168,14 +152,14 @@ def starting_points(form: type[Additive], points: Points, num_starts: int) -> ND
 def minimise(
     form: type[Additive], points: Points, theta: NDArray, weights: NDArray | None = None, max_steps: int = 400
 ) -> Minima:
-    """The minima reached from each start theta (R, k) with run weights (R, n), None for all ones.
+    """The minima reached from each start theta (R, k) with run weights (R, n), None for those of the points.
 
     Damped Gauss-Newton (Levenberg-Marquardt) with Marquardt's scaling, kept inside the box of `log_bounds`; a
     parameter on its bound whose gradient points outwards is held there for the step.
     """
     low, high = log_bounds(form, points)
     theta = np.clip(theta, low, high)
-    weights = np.ones((len(theta), len(points))) if weights is None else weights
+    weights = np.tile(points.weights, (len(theta), 1)) if weights is None else weights
     objective = _objective(theta, points, weights)
     reached = np.zeros(len(theta), bool)
     damping = np.full(len(theta), 1e-3)
@@ -238,7 +222,7 @@ def _diagnose(
     names = form.parameters()
     low, high = log_bounds(form, points)
     bound = [name for name, value, a, b in zip(names, theta, low, high, strict=True) if value <= a or value >= b]
-    free = J[:, [name not in bound for name in names]]
+    free = np.sqrt(points.weights)[:, None] * J[:, [name not in bound for name in names]]
     free = free / np.maximum(np.linalg.norm(free, axis=0), 1e-300)
     singular = np.linalg.svd(free, compute_uv=False)
     enough = len(singular) == free.shape[1] and singular[-1] > 0

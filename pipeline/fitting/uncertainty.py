@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.forms import Additive, log_loss, optimal_size
+from pipeline.fitting.points import cells
 from pipeline.fitting.solver import Fit, minimise, raw_theta, starting_points
 
 PERCENTILES = (2.5, 97.5)
@@ -60,12 +61,6 @@ def percentile_interval(draws: NDArray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def cells(N: ArrayLike, D: ArrayLike) -> NDArray[np.int64]:
-    """A label for each run, the same for runs of equal (N, D)."""
-    pairs = np.stack([np.asarray(N, float), np.asarray(D, float)], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-
-
 def resample_weights(clusters: NDArray[np.int64], num_resamples: int, seed: int, fewest: int) -> NDArray[np.float64]:
     """How often each run counts in each resample, shape (R, n): whole clusters drawn with replacement.
 
@@ -89,7 +84,8 @@ def bootstrap(fit: Fit, clusters: NDArray[np.int64], num_resamples: int, seed: i
 
     Starts: the fit itself, another local minimum if there was one, and the first NUM_STARTS of the general starts.
     """
-    weights = resample_weights(clusters, num_resamples, seed, min(len(fit.theta), len(np.unique(clusters))))
+    fewest = min(len(fit.theta), len(np.unique(clusters)))
+    weights = resample_weights(clusters, num_resamples, seed, fewest) * fit.points.weights
     best = minimise(fit.form, fit.points, np.repeat(fit.theta[None], num_resamples, axis=0), weights)
     theta, objective, reached = best.theta, best.objective, best.reached
     for other in (*fit.alternatives, *starting_points(fit.form, fit.points, NUM_STARTS)):

@@ -9,18 +9,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline.fitting.cutoffs import Bend, Subset, convex_floor, convexity, cutoffs, largest_accepted
-from pipeline.fitting.forms import FLOPS_PER_PARAMETER_TOKEN, FORMS, Additive
+from pipeline.fitting.forms import FLOPS_PER_PARAMETER_TOKEN, FORMS
 from pipeline.fitting.frontier import Frontier, compute_grid, frontier
 from pipeline.fitting.isoflop import IsoFlop, isoflop
+from pipeline.fitting.points import cell_weights, cells
 from pipeline.fitting.solver import Fit, fit
-from pipeline.fitting.uncertainty import Bootstrap, SeedNoise, bootstrap, cells, seed_noise
+from pipeline.fitting.uncertainty import Bootstrap, SeedNoise, bootstrap, seed_noise
 from pipeline.fitting.validation import (
     HoldOut,
     LackOfFit,
     hold_out,
     holdout_advantage,
     lack_of_fit,
-    lack_of_fit_in_trees,
 )
 from pipeline.params import Fit as FitSettings
 
@@ -115,7 +115,11 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     tree = points["tree"].to_numpy()
     noise = seed_noise(L, N, D, tree) if len(points) else None
     noise = noise if noise and noise.sd > 0 else None
-    fits = {form.name: fit(form, N, D, L, settings.num_starts) for form in FORMS} if len(points) else {}
+    fits = (
+        {form.name: fit(form, N, D, L, settings.num_starts, cell_weights(N, D)) for form in FORMS}
+        if len(points)
+        else {}
+    )
     usable = [one.rms for one in fits.values() if one.identified]
     noise_sd = noise.sd if noise else min(usable, default=None)
     trials = {name: _trial(settings, one, N, D, L, C, tree, noise, noise_sd) for name, one in fits.items()}
@@ -188,15 +192,29 @@ def _trial(
 ) -> Trial:
     if not one.identified:
         return Trial(one, None, None, None, None, [])
-    cell, num_parameters = cells(N, D), len(one.theta)
-    form: type[Additive] = one.form
+    cell = cells(N, D)
+    generous = strict = None
+    if noise:
+        residuals, J = one.residuals, one.jacobian
+        generous = lack_of_fit(residuals, J, cell, noise.sd**2 * np.eye(len(N)), noise.sd)
+        if noise.within_tree_sd:
+            strict = lack_of_fit(residuals, J, cell, noise.covariance(tree), noise.within_tree_sd)
     return Trial(
         fit=one,
         draws=bootstrap(one, cell, settings.bootstrap, settings.seed),
-        lack_of_fit=lack_of_fit(one.residuals, cell, num_parameters, noise.sd) if noise else None,
-        lack_of_fit_in_trees=lack_of_fit_in_trees(one.residuals, tree, num_parameters, noise) if noise else None,
+        lack_of_fit=generous,
+        lack_of_fit_in_trees=strict,
         holdout=hold_out(
-            form, N, D, L, C, settings.holdout_quantile, settings.bootstrap, settings.seed, settings.num_starts
+            one.form,
+            N,
+            D,
+            L,
+            C,
+            settings.holdout_quantile,
+            settings.bootstrap,
+            settings.seed,
+            settings.num_starts,
+            one.points.weights,
         ),
         subsets=cutoffs(one, N, D, noise_sd) if noise else [],
     )

@@ -35,7 +35,7 @@ def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
     tested = next((one for one in held.values() if one), None)
     return {
         "convention": settings.convention,
-        "estimator": ESTIMATOR,
+        "estimator": f"{ESTIMATOR}; every (N, D) counts once, whatever its number of seeds",
         "num_points": len(points),
         "num_excluded": len(evidence.excluded),
         "seed_noise": _seed_noise(evidence),
@@ -170,14 +170,15 @@ def _convention(settings: FitSettings, evidence: Evidence, name: str) -> dict[st
     if trial is None or not trial.fit.identified:
         return entry | {"status": "not_identified"}
     N, D, L = evidence.column(CONVENTIONS[name]), evidence.column("D"), evidence.column("loss")
-    again = fit(form, N, D, L, settings.num_starts)
+    weights = trial.fit.points.weights
+    again = fit(form, N, D, L, settings.num_starts, weights)
     entry |= {key: getattr(again.law, key) for key in form.parameters()}
     entry |= {"a": again.law.size_exponent, "rms": again.rms, "status": again.status}
     if trial.holdout:
         test = trial.holdout.test
-        below = fit(form, N[~test], D[~test], L[~test], settings.num_starts)
+        below = fit(form, N[~test], D[~test], L[~test], settings.num_starts, weights[~test])
         error = np.log(L[test] / below.law.loss(N[test], D[test]))
-        entry["holdout_rms"] = float(np.sqrt(np.mean(error**2)))
+        entry["holdout_rms"] = float(np.sqrt(np.average(error**2, weights=weights[test])))
     return entry
 
 
