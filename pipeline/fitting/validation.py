@@ -3,10 +3,10 @@
 What the lack-of-fit test compares. Noise is measured between replicate seeds, that is between *trees*: runs of one
 tree share initialisation, data order and trunk, so part of that noise is one common offset a tree, and runs of
 different sizes with the same seed share the order of the data. Residuals of one seed's runs about a law therefore
-scatter less than the between-seed sd. Taking every run's noise as independent with the between-seed sd, chi2 = sum over
-cells of (number of seeds) * (mean residual)^2 / sd^2, is generous: what it rejects is wrong. Taking it as a common offset
-of each tree plus independent noise of the within-tree sd (`SeedNoise.covariance`) is the strict test.
-Both are reported. Neither knows of the uncertainty of the sd itself.
+scatter less than the between-seed sd. Taking every run's noise as independent with the between-seed sd, chi2 = sum
+over cells of (number of seeds) * (mean residual)^2 / sd^2, is generous: what it rejects is wrong. Taking it as a common
+offset of each tree plus independent noise of the within-tree sd (`SeedNoise.covariance`) is the strict test. Both are
+reported. Neither knows of the uncertainty of the sd itself.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class HoldOut:
     """A law fitted to runs of compute at most `threshold` (FLOPs) and tested on those above.
 
     `test` marks the held-out runs, `weights` are theirs; `log_predicted`, `log_low`, `log_high` are ln L of their
-    prediction and 95 % prediction interval (resampled laws plus a resampled training residual); `error` is ln L - ln Lhat.
-    `rms_interval` is the 95 % interval of the held-out rms over resamples of the training runs. `influence` (tested,
-    training) is d ln Lhat of a tested run / d ln L of a training run, to first order.
+    prediction and 95 % prediction interval (resampled laws plus a resampled training residual); `error` is ln L less
+    ln Lhat. `rms_interval` is the 95 % interval of the held-out rms over resamples of the training runs. `influence`
+    (tested, training) is d ln Lhat of a tested run / d ln L of a training run, to first order.
     """
 
     fit: Fit

@@ -86,6 +86,7 @@ def _law(form: type[Additive], trial: Trial | None) -> dict[str, Any]:
         "standard_errors": draws.standard_errors() if draws else unknown,
         "intervals": draws.intervals() if draws else unknown,
         "num_resamples": len(draws.theta) if draws else 0,
+        "num_resamples_not_converged": draws.unreached if draws else 0,
         "objective": one.objective if draws else None,
         "rms": one.rms if draws else None,
         "max": one.max if draws else None,
