@@ -186,6 +186,25 @@ def test_small_grids_end_in_plain_words(widths, tokens, replicates):
         assert "do not identify the law" in found.findings[0].statement
 
 
+def test_three_sizes_are_too_few_to_say_where_a_law_holds():
+    found = judge(SETTINGS, study_runs(LAW, [24, 48, 96], TOKENS, [24]), CURVES)
+    assert found.summary["laws"]["q_form"]["status"] == "converged"
+    assert found.findings[0].verdict == "undetermined"
+    assert "too small to say where it holds" in found.findings[0].statement
+    assert found.summary["valid_from"]["rule"] == "Not decided: it takes at least four sizes and four token counts."
+
+
+def test_a_law_that_fits_nowhere_is_violated():
+    runs = study_runs(LAW, WIDTHS, TOKENS, [24, 48], tree_sd=0.0003, run_sd=0.0002)
+    wave = 1.0 + 0.01 * pl.col("N_non_embedding").log().mul(9.0).sin() * pl.col("D").log().mul(7.0).cos()
+    found = judge(SETTINGS, runs.with_columns(pl.col("loss") * wave), CURVES)
+    assert found.findings[0].verdict == "violated"
+    assert [part.broke_at for part in found.findings[0].regime] == [665_856.0, 2_400_256.0]
+    assert found.findings[0].measured > found.findings[0].tolerance
+    assert found.summary["valid_from"]["N_min"] is None
+    assert found.summary["valid_from"]["rule"].startswith("No such set exists. Sought: the largest set")
+
+
 def test_no_finished_run_at_all(runs):
     failed = runs.with_columns(
         pl.lit("failed").alias("status"), pl.lit("RuntimeError").alias("reason"), pl.lit(None, pl.Float64).alias("loss")

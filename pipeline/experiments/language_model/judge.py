@@ -127,6 +127,8 @@ def _valid_from(evidence: Evidence) -> dict[str, Any]:
         return entry | {"rule": "Not decided: the runs do not identify the law."}
     if evidence.noise is None:
         return entry | {"rule": "Not decided: without replicate seeds there is no noise to judge residuals by."}
+    if not trial.subsets:
+        return entry | {"rule": "Not decided: it takes at least four sizes and four token counts."}
     bent = [f"{name} >= {floor:.4g}" for name, floor in evidence.floors.items() if floor]
     rule = (
         f"The largest set of runs N >= N_min, D >= D_min, of at least four sizes and four token counts, on which the "

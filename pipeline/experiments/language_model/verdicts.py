@@ -46,14 +46,16 @@ def _power_law(evidence: Evidence) -> Finding:
             num_cells = test.degrees_of_freedom + len(trial.fit.theta)
             measured = sd * float(np.sqrt(test.chi2 / num_cells))
             tolerance = sd * float(np.sqrt(chi2_distribution.ppf(1 - LEVEL, test.degrees_of_freedom) / num_cells))
-            verdict = "holds" if valid else "violated"
+            verdict = "holds" if valid else "violated" if trial.subsets else "undetermined"
             bounds = (valid.N_min, valid.D_min) if valid else None
             said = f"{whole}; {_where(evidence)} (between-seed noise {_percent(sd)}, lack of fit p = {test.p:.2g})."
     regime = []
     for variable, unit, values, place in (("N", "parameters", N, 0), ("D", "tokens", D, 1)):
         inside = values[values >= bounds[place]] if bounds else np.array([])
         below = values[values < bounds[place]] if bounds else values
-        regime.append(_regime(variable, unit, inside, float(below.max()) if len(below) and sd and measured else None))
+        regime.append(
+            _regime(variable, unit, inside, float(below.max()) if len(below) and verdict != "undetermined" else None)
+        )
     return Finding(
         law="loss as a power law of size and data",
         statement=said,
@@ -145,6 +147,8 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
 
 def _where(evidence: Evidence) -> str:
     valid = evidence.valid
+    if not evidence.trial.subsets:
+        return "a grid of fewer than four sizes or four token counts is too small to say where it holds"
     if valid is None:
         return "on no subset of at least four sizes and four token counts is that within the noise"
     if valid.num_points == len(evidence.points):
