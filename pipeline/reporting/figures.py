@@ -24,6 +24,9 @@ PAPER = "#fdfdfc"
 # Okabe and Ito's palette, told apart by every common kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 
+LONGEST_LEGEND = 12
+"""Entries of a legend; of more, evenly spaced ones are kept, which a sequential colour map makes readable."""
+
 _STYLE = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
@@ -69,7 +72,10 @@ def new_canvas(rows: int = 1, height: float = 3.9) -> tuple[Canvas, list[Axes]]:
 
 
 def svg_text(canvas: Canvas, name: str, title: str) -> str:
-    """The canvas as SVG: no date, ids that begin with `name` (several can share a page), `title` for screen readers."""
+    """The canvas as SVG: no date, ids that begin with `name`, `title` for screen readers.
+
+    Coordinates keep two decimals, a hundredth of a point.
+    """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -78,8 +84,9 @@ def svg_text(canvas: Canvas, name: str, title: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE)
+    svg = re.sub(r"^[ \t]+|[ \t]+$", "", svg, flags=re.MULTILINE)
     opening, rest = svg.split(">", 1)
+    svg = re.sub(r"(\.\d\d)\d{4}(?!\d)", r"\1", svg)
     label = escape(title, quote=True)
     return f'{opening} role="img" aria-label="{label}">\n <title>{label}</title>{rest}'
 
@@ -88,6 +95,9 @@ def legend_above(canvas: Canvas, axes: Axes, title: str = "") -> None:
     """Put the legend of `axes` above the canvas, where it hides no point."""
     handles, labels = axes.get_legend_handles_labels()
     shown = list(dict(zip(labels, handles, strict=True)).items())
+    if len(shown) > LONGEST_LEGEND:
+        kept = np.linspace(0, len(shown) - 1, LONGEST_LEGEND).round().astype(int)
+        shown = [shown[index] for index in kept]
     columns = max(1, min(len(shown), 78 // (6 + max((len(label) for label, _ in shown), default=0))))
     if shown:
         # Matplotlib fills column by column; people read row by row.

@@ -41,11 +41,11 @@ def read_provenance(root: Path, before: str = "report") -> Provenance:
     """The provenance of the study in `root`, with the hashes of all stages of dvc.lock except `before`."""
     commit = _git(root, "rev-parse", "HEAD")
     kept = [f":(exclude){path}" for path in _GENERATED]
-    status = (_git(root, "status", "--porcelain", "--", ".", *kept) or "") if commit else ""
+    status = (_git(root, "status", "--porcelain", "--no-renames", "-z", "--", ".", *kept) or "") if commit else ""
     return Provenance(
         commit=commit,
         committed_at=_git(root, "show", "-s", "--format=%cI", "HEAD") if commit else None,
-        changed=tuple(sorted(line[3:] for line in status.splitlines())),
+        changed=tuple(sorted(entry[3:] for entry in status.split("\0") if entry)),
         hashes=_locked_hashes(root / "dvc.lock", before),
         versions=_versions(),
     )

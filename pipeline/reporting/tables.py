@@ -51,7 +51,7 @@ class Cell:
 class Table:
     """A table of the page. `frame` is published as csv under `name`; `folded` hides it behind a summary line.
 
-    `row_headed` makes the first cell of each row its header.
+    `row_headed` makes the first cell of each row its header. The page shows the first `limit` rows, None for all.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Table:
     empty: str = "none"
     folded: bool = False
     row_headed: bool = False
+    limit: int | None = None
 
 
 def words(text: Any, verdict: str | None = None, note: str = "") -> Cell:
@@ -157,14 +158,15 @@ def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _regime(part: Mapping[str, Any]) -> str:
-    low, high = part["low"], part["high"]
-    span = (
-        f"{count(low)} to {count(high)}"
-        if known(low) and known(high)
-        else (f"from {count(low)}" if known(low) else f"up to {count(high)}" if known(high) else "no bound seen")
-    )
+    low, high, variable, unit = part["low"], part["high"], part["variable"], part["unit"]
     broke = f", broke at {count(part['broke_at'])}" if known(part.get("broke_at")) else ""
-    return f"{part['variable']} {span} {part['unit']}{broke}"
+    if known(low) and known(high):
+        return f"{variable} {count(low)} to {count(high)} {unit}{broke}"
+    if known(low):
+        return f"{variable} from {count(low)} {unit}{broke}"
+    if known(high):
+        return f"{variable} up to {count(high)} {unit}{broke}"
+    return f"{variable}: no range seen{broke}"
 
 
 def csv_text(frame: pl.DataFrame) -> str:

@@ -8,6 +8,8 @@ from pipeline.experiments.language_model.scene import LAW_NAMES, plain_words
 from pipeline.reporting.numbers import count, decimal, known, percent, significant
 from pipeline.reporting.tables import FORMS, Cell, Table, estimate, from_frame, number, words
 
+MOST_ROWS = 200
+
 
 def check_tables(summary: dict, tables: dict[str, pl.DataFrame]) -> tuple[Table, ...]:
     """The tables in the order of the page, the hold-out and the cut-offs first."""
@@ -38,7 +40,9 @@ def _holdout(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
             f"{holdout['num_test']}, with 95 % prediction intervals; nats/token."
         )
     header = ("run", "N", "D", "C, FLOPs", "measured", *(LAW_NAMES[name] for name in laws))
-    return Table("holdout", "The hold-out", caption, header, rows, frame, empty="no hold-out: too few budgets")
+    return Table(
+        "holdout", "The hold-out", caption, header, rows, frame, empty="no hold-out: too few budgets", limit=MOST_ROWS
+    )
 
 
 def _prediction(row: dict, name: str) -> Cell:
@@ -65,7 +69,14 @@ def _cutoffs(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
     caption = "Each law fitted again to the runs from a smallest N and D on."
     caption += f" {plain_words(rule)}" if rule else ""
     return from_frame(
-        "cutoffs", "From which scale on", caption, frame, columns, folded=True, empty="too few runs to cut any off"
+        "cutoffs",
+        "From which scale on",
+        caption,
+        frame,
+        columns,
+        folded=True,
+        limit=MOST_ROWS,
+        empty="too few runs to cut any off",
     )
 
 
@@ -94,6 +105,7 @@ def _isoflop(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         shown,
         columns,
         folded=True,
+        limit=MOST_ROWS,
         empty="no budget could be interpolated",
     )
 
@@ -116,6 +128,7 @@ def _seeds(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         tables.get("seeds", pl.DataFrame()),
         columns,
         folded=True,
+        limit=MOST_ROWS,
         empty="none: no size and token count was trained with two seeds",
     )
 
@@ -132,7 +145,16 @@ def _points(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         columns |= {f"predicted_{name}": (label, "loss"), f"residual_{name}": ("residual", "percent")}
     caption = "Every point of the law: measured loss, both laws, and ln(measured / law); nats/token."
     frame = tables.get("points", pl.DataFrame())
-    return from_frame("points", "Measured and fitted", caption, frame, columns, folded=True, empty="no run has a loss")
+    return from_frame(
+        "points",
+        "Measured and fitted",
+        caption,
+        frame,
+        columns,
+        folded=True,
+        limit=MOST_ROWS,
+        empty="no run has a loss",
+    )
 
 
 def _convexity(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
@@ -151,4 +173,6 @@ def _convexity(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         "the smaller scale does not obey such a law."
     )
     frame = tables.get("convexity", pl.DataFrame())
-    return from_frame("convexity", "Local exponents", caption, frame, columns, folded=True, empty="too few scales")
+    return from_frame(
+        "convexity", "Local exponents", caption, frame, columns, folded=True, limit=MOST_ROWS, empty="too few scales"
+    )

@@ -10,7 +10,18 @@ from pipeline.experiments.language_model.methods import FORMULAS, methods
 from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, plain_words, usable_rows
 from pipeline.params import LanguageModel
 from pipeline.reporting.chapter import Chapter, Fact
-from pipeline.reporting.numbers import THIN, count, decimal, factor, interval, known, percent, probability, significant
+from pipeline.reporting.numbers import (
+    DASH,
+    THIN,
+    count,
+    decimal,
+    factor,
+    interval,
+    known,
+    percent,
+    probability,
+    significant,
+)
 
 BUDGET_FACTOR = 10.0
 SYMBOLS = {"E": "E", "A": "A", "alpha": "α", "B": "B", "beta": "β", "q": "q"}
@@ -45,7 +56,7 @@ def _ground(summary: dict, points: pl.DataFrame) -> str:
     excluded = summary.get("num_excluded") or 0
     left_out = {0: "no run is excluded", 1: "one run is excluded"}.get(excluded, f"{excluded} runs are excluded")
     return (
-        f"{len(points)} trained points over {sizes} sizes (N = {_span(points['N'])}, "
+        f"{len(points)} trained points over {_plural(sizes, 'size')} (N = {_span(points['N'])}, "
         f"{CONVENTIONS[summary['convention']][1]}) and {tokens} token counts (D = {_span(points['D'])}), "
         f"{_times(points['C'])} in compute; {left_out}."
     )
@@ -64,7 +75,7 @@ def _law_sentence(summary: dict, chosen: str) -> str:
     fitted = summary["laws"][chosen]
     bounds = fitted.get("intervals") or {}
     parts = [
-        f"{SYMBOLS[name]} = {_estimate(value, bounds.get(name))}"
+        f"{SYMBOLS[name]}\u00a0=\u00a0{_estimate(value, bounds.get(name))}"
         for name, value in ((name, fitted["params"].get(name)) for name in SYMBOLS)
         if value is not None
     ]
@@ -109,9 +120,9 @@ def _validity(summary: dict) -> str:
         return "No scale was found from which on a law agrees with the runs to within the noise."
     name = LAW_NAMES.get(valid.get("law"), "law")
     return (
-        f"The {name} holds to within the noise between seeds from N = {count(valid['N_min'])} and D = "
-        f"{count(valid['D_min'])} on: {valid['num_points']} points, lack-of-fit p "
-        f"{_equals(valid.get('lack_of_fit_p'))}. {plain_words(valid['rule'])}"
+        f"Refitted to the runs from N = {count(valid['N_min'])} and D = {count(valid['D_min'])} on, the {name} holds "
+        f"to within the noise between seeds ({valid['num_points']} points, lack-of-fit p "
+        f"{_equals(valid.get('lack_of_fit_p'))}). {plain_words(valid['rule'])}"
     )
 
 
@@ -161,13 +172,14 @@ def _facts(summary: dict, chosen: str | None, tables: dict[str, pl.DataFrame]) -
     slopes = summary.get("frontier") or {}
     best = at_budget(tables, BUDGET_FACTOR) or {}
     ratio, bounds = slopes.get("tokens_per_parameter_at_largest_C"), (best.get("loss_low"), best.get("loss_high"))
-    return (
+    facts = (
         Fact("rms residual", percent(fitted.get("rms")), "of ln L, all points"),
         Fact("held-out error", percent(score.get("rms")), "rms, largest budgets"),
         _fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), ""),
         _fact("tokens per parameter", ratio, slopes.get("interval"), "at the largest budget"),
         _fact("loss at 10× compute", best.get("loss"), bounds, "extrapolated"),
     )
+    return tuple(fact for fact in facts if fact.text != DASH)
 
 
 def _fact(label: str, value: float | None, bounds, remark: str) -> Fact:
@@ -189,6 +201,10 @@ def _estimate(value: float | None, bounds) -> str:
 def _equals(p: float | None) -> str:
     text = probability(p)
     return text if text[0] in "<>" else f"= {text}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _span(values: pl.Series) -> str:

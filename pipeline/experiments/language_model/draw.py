@@ -26,7 +26,8 @@ from pipeline.reporting.figures import (
 )
 from pipeline.reporting.numbers import count
 
-CURVE_BINS = 120
+MAX_BINS = 120
+MAX_CURVE_POINTS = 6000
 
 
 def draw(
@@ -63,7 +64,7 @@ def loss_against_compute(scene: Scene) -> Figure:
             tokens = np.geomspace(rows["D"].min(), rows["D"].max(), 60)
             a_token = float((rows["C"] / rows["D"]).mean())
             axes.plot(a_token * tokens, scene.law.loss(N, tokens), color=scene.size_colours[N], lw=0.9)
-        axes.scatter(rows["C"], rows["loss"], s=17, color=scene.size_colours[N], zorder=3, label=count(N))
+        axes.scatter(rows["C"], rows["loss"], s=20, lw=0, color=scene.size_colours[N], zorder=3, label=count(N))
     if not in_view.is_empty():
         axes.fill_between(in_view["C"], in_view["loss_low"], in_view["loss_high"], color=INK, alpha=0.13, lw=0)
         axes.plot(in_view["C"], in_view["loss"], color=INK, lw=1.4, ls=(0, (5, 2)), label="frontier", zorder=4)
@@ -147,9 +148,9 @@ def loss_against_tokens(scene: Scene) -> Figure:
 def _slices(scene: Scene, along: str, fixed: str, label: str, axis, legend: str, colours: dict) -> Figure:
     canvas, (axes,) = new_canvas()
     points = scene.points
-    grid = np.geomspace(points[along].min(), points[along].max(), 80)
+    grid = np.geomspace(points[along].min(), points[along].max(), max(8, min(80, 2400 // points[fixed].n_unique())))
     for value, rows in _groups(points, fixed):
-        axes.scatter(rows[along], rows["loss"], s=17, color=colours[value], zorder=3, label=count(value))
+        axes.scatter(rows[along], rows["loss"], s=20, lw=0, color=colours[value], zorder=3, label=count(value))
         if scene.law:
             N, D = (grid, value) if along == "N" else (value, grid)
             axes.plot(grid, scene.law.loss(N, D), color=colours[value], lw=0.9)
@@ -165,7 +166,10 @@ def _slices(scene: Scene, along: str, fixed: str, label: str, axis, legend: str,
 
 
 def _thinned_curves(scene: Scene) -> pl.DataFrame:
-    """The curves of the grid runs in CURVE_BINS logarithmic steps, cooldowns from where they leave their trunk."""
+    """The curves of the grid runs in logarithmic steps, cooldowns from where they leave their trunk.
+
+    At most MAX_BINS steps, fewer where more than MAX_CURVE_POINTS would have to be drawn.
+    """
     runs = scene.runs.filter(pl.col("role") == "grid").select("run_id", "kind", "start_tokens", "N")
     curves = scene.curves.join(runs, on="run_id").filter(pl.col("tokens") > pl.col("start_tokens"))
     beginning = scene.points["D"].min() / 20
@@ -173,7 +177,7 @@ def _thinned_curves(scene: Scene) -> pl.DataFrame:
     if curves.is_empty():
         return curves
     low, high = np.log(curves["tokens"].min()), np.log(curves["tokens"].max())
-    step = max((high - low) / CURVE_BINS, 1e-9)
+    step = max((high - low) / max(12, min(MAX_BINS, MAX_CURVE_POINTS // curves["run_id"].n_unique())), 1e-9)
     curves = curves.with_columns(((pl.col("tokens").log() - low) / step).floor().alias("step"))
     binned = curves.group_by("run_id", "N", "kind", "step").agg(pl.col("tokens").max(), pl.col("train_loss").mean())
     return binned.sort("N", "run_id", "tokens").drop("step")

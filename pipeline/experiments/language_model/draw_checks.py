@@ -83,7 +83,9 @@ def _residuals(scene: Scene, along: str, by: str, label: str, legend: str, colou
             axes.axhspan(-200 * noise, 200 * noise, color=MUTED, alpha=0.13, lw=0)
         axes.axhline(0.0, color=INK, lw=0.7)
         for (value,), group in rows.group_by(by, maintain_order=True):
-            axes.scatter(group[along], 100 * group[f"residual_{name}"], s=15, color=colours[value], label=count(value))
+            axes.scatter(
+                group[along], 100 * group[f"residual_{name}"], s=18, lw=0, color=colours[value], label=count(value)
+            )
         chosen = ", chosen" if name == scene.summary.get("chosen") else ""
         axes.set_title(f"{LAW_NAMES[name]}{chosen}", fontsize=10, loc="left")
         axes.set_ylabel("residual (%)")
@@ -94,7 +96,7 @@ def _residuals(scene: Scene, along: str, by: str, label: str, legend: str, colou
             axes.axvline(floor, color=INK, lw=0.7, ls=":")
     if floor and floor > scene.points[along].min():
         panels[-1].annotate(
-            "the law holds from here →",
+            "refitted from here on, the law holds →",
             (floor, 0.03),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
@@ -121,6 +123,7 @@ def predicted_against_measured(scene: Scene) -> Figure | None:
         return None
     canvas, (axes,) = new_canvas()
     seen: list[float] = []
+    reach: list[float] = []
     for name in laws:
         rows = usable_rows(scene.tables, "holdout", ["loss", f"predicted_{name}"]).sort("loss")
         predicted = rows[f"predicted_{name}"]
@@ -136,17 +139,19 @@ def predicted_against_measured(scene: Scene) -> Figure | None:
         axes.scatter(
             rows["loss"],
             predicted,
-            s=22,
+            s=24,
+            lw=0,
             color=_LAW_COLOURS[name],
             zorder=3,
             label=LAW_NAMES[name],
             marker="o" if name == "q_form" else "D",
         )
         seen += [*rows["loss"], *predicted]
+        reach += [*bounded[f"low_{name}"], *bounded[f"high_{name}"]] if len(bounded) else []
     ends = [min(seen) * 0.985, max(seen) * 1.015]
     axes.plot(ends, ends, color=INK, lw=0.8, label="predicted = measured")
     loss_axis(axes.xaxis, seen, "measured loss (nats/token)")
-    loss_axis(axes.yaxis, seen, "predicted loss (nats/token)")
+    loss_axis(axes.yaxis, [*seen, *reach], "predicted loss (nats/token)")
     legend_above(canvas, axes)
     caption = (
         "The runs of the largest budgets, predicted by laws fitted without them, with 95 % intervals. A law that "
