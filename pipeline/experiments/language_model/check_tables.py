@@ -97,7 +97,9 @@ def _isoflop(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         low, high = slopes.get("interval") or (None, None)
         caption += f" N at the minima grows as C to the power {significant(slopes['exponent_a'])}"
         caption += f" [{significant(low)}, {significant(high)}]" if known(low) else ""
-        caption += f" ({slopes['num_budgets']} budgets)."
+        caption += (
+            f" ({slopes['num_budgets'] - len(slopes['refused'])} of {slopes['num_budgets']} budgets have a minimum)."
+        )
     return from_frame(
         "isoflop_minima",
         "IsoFLOP minima",

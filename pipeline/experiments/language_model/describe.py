@@ -57,7 +57,7 @@ def _ground(summary: dict, points: pl.DataFrame) -> str:
     left_out = {0: "no run is excluded", 1: "one run is excluded"}.get(excluded, f"{excluded} runs are excluded")
     return (
         f"{len(points)} trained points over {_plural(sizes, 'size')} (N = {_span(points['N'])}, "
-        f"{CONVENTIONS[summary['convention']][1]}) and {tokens} token counts (D = {_span(points['D'])}), "
+        f"{CONVENTIONS[summary['convention']][1]}) and {_plural(tokens, 'token count')} (D = {_span(points['D'])}), "
         f"{_times(points['C'])} in compute; {left_out}."
     )
 
