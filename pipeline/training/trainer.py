@@ -23,6 +23,7 @@ from pipeline.training.schedule import Course, batch_tokens
 
 CURVE_STEPS = 20
 PATIENCE_ROWS = 10
+BELOW_START = 0.999
 EVALUATION_BATCH = 128
 
 
@@ -92,8 +93,8 @@ class Outcome:
 def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> Iterator[Progress | Outcome]:
     """Yields Progress now and then and last one Outcome; the final state is in `places.own` by then.
 
-    A diverged run (loss not finite, or above its start for PATIENCE_ROWS rows of the curve or at the end) has an Outcome
-    that says so: divergence is a result, not an error.
+    A diverged run (loss not finite, or not below its start for PATIENCE_ROWS rows of the curve or at the end) has an
+    Outcome that says so: divergence is a result, not an error.
     """
     model = Transformer(recipe.shape)
     initialise(model, recipe.model.parametrization, recipe.seed)
@@ -126,7 +127,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         if step % CURVE_STEPS == 0 or (tokens == recipe.course.end and recipe.course.shape != "constant"):
             mean = float(torch.stack([torch.as_tensor(loss) for loss in recent]).double().mean())
             curve.append((tokens, mean, factor, size))
-            high_rows = high_rows + 1 if mean > start_loss else 0
+            high_rows = high_rows + 1 if mean > BELOW_START * start_loss else 0
             recent = []
             reason = _divergence(mean, high_rows, tokens, start_loss)
         if time.monotonic() - shown > places.progress_seconds:
@@ -142,7 +143,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     if reason is None and recipe.course.shape != "constant":
         losses, counts, documents = _evaluate(model, recipe, data, device)
         loss = losses.mean(dtype="float64") / recipe.shape.context
-        if not loss <= start_loss:
+        if not loss < BELOW_START * start_loss:
             reason = f"validation loss {loss:.4g} is not below the start {start_loss:.4g} nats/token"
     if reason is None:
         write_checkpoint(places.own, snapshot())
@@ -194,7 +195,7 @@ def _divergence(mean: float, high_rows: int, tokens: int, start: float) -> str |
     if not math.isfinite(mean):
         return f"training loss is {mean} after {tokens} tokens"
     if high_rows >= PATIENCE_ROWS:
-        return f"training loss {mean:.4g} stays above its start {start:.4g} nats/token after {tokens} tokens"
+        return f"training loss {mean:.4g} does not fall below its start {start:.4g} nats/token in {tokens} tokens"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Training resumes to the same bits, is the same wherever a trunk is cut, learns a known source, and owns up to failure."""
+"""Training resumes to the same bits wherever it is cut, learns a source of known entropy, and owns up to failure."""
 
 import math
 from dataclasses import replace
@@ -113,18 +113,23 @@ def test_adamw_and_cosine_train_too(tmp_path):
 
 
 def test_a_run_that_blows_up_is_a_result_with_a_reason(tmp_path):
-    wild = Optimizer(kind="adamw", matrix_rate=1e4, embedding_rate=1e4, head_rate=1e4)
-    outcome = finish(recipe(optimizer=wild, end=70_000), places(tmp_path))
+    infinite = Optimizer(kind="adamw", matrix_rate=1e30, embedding_rate=1e30, head_rate=1e30)
+    outcome = finish(recipe(optimizer=infinite, end=70_000), places(tmp_path))
     assert outcome.status == "diverged"
-    assert "nats/token" in outcome.reason
+    assert "training loss is nan" in outcome.reason
+    assert not len(outcome.losses)
     assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("matrix_rate", [0.01, 1e4])
+def test_a_run_that_never_falls_below_its_start_is_given_up(tmp_path, matrix_rate):
+    """With the larger rate the network dies: its loss stays at that of the uniform distribution."""
+    wild = Optimizer(kind="adamw", matrix_rate=matrix_rate, embedding_rate=1e4, head_rate=1e4)
     calm = Batch(tokens=256, growth_from=1_000_000)
-    outcome = finish(
-        replace(recipe(optimizer=wild), batch=calm, course=Course("linear", 1_000, 76_800, 102_400)),
-        places(tmp_path, name="long"),
-    )
+    course = Course("constant", 1_000, 102_400, 102_400)
+    outcome = finish(replace(recipe(optimizer=wild), batch=calm, course=course), places(tmp_path))
     assert outcome.status == "diverged"
-    assert "stays above its start" in outcome.reason
+    assert "does not fall below its start" in outcome.reason
     assert outcome.tokens < 80_000
 
 
