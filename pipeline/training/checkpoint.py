@@ -22,8 +22,8 @@ FACTS = ("tokens", "step", "high_rows", "start_loss")
 @dataclass
 class TrainingState:
     """A model in training. `tokens` seen so far; `curve` rows follow CURVE_COLUMNS; `recent` are the step losses
-    (nats/token) since the last curve row; `high_rows` counts the last rows whose mean was not below `start_loss`, the loss
-    of the first step."""
+    (nats/token) since the last curve row; `high_rows` counts the last rows whose mean was not below `start_loss`, the
+    loss of the first step."""
 
     tokens: int
     step: int

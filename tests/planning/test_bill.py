@@ -1,0 +1,39 @@
+"""The bill adds up: against sums done by hand on a small tree."""
+
+import pytest
+
+from pipeline.planning.bill import critical_path, draw_bill
+from pipeline.planning.run_spec import RunSpec
+
+
+def spec(name, flops, parent=None):
+    return RunSpec("language_model", "trunk", {"name": name}, 0, "data", "code", parent, label=name, flops=flops)
+
+
+ROOT = spec("root", 10.0)
+LEFT, RIGHT = spec("left", 20.0, ROOT.run_id), spec("right", 5.0, ROOT.run_id)
+LEAF = spec("leaf", 7.0, RIGHT.run_id)
+ALL = [LEAF, LEFT, ROOT, RIGHT]
+
+
+def test_chains_are_as_long_as_their_longest_branch():
+    paths = critical_path(ALL, {s.run_id: s.flops for s in ALL})
+    assert [paths[s.run_id] for s in (ROOT, LEFT, RIGHT, LEAF)] == [30.0, 20.0, 12.0, 7.0]
+
+
+def test_a_bill_counts_new_and_reused_runs_with_reasons():
+    held = {ROOT.run_id: "finished", LEFT.run_id: "diverged", RIGHT.run_id: "partial"}
+    bill = draw_bill(ALL, held.get, lambda s: 60 * s.flops, workers=2, basis="a test")
+    assert [line.spec.label for line in bill.new] == ["leaf", "right"]
+    assert bill.minutes == pytest.approx(12.0)
+    text = bill.text()
+    assert "4 runs planned: 2 new, 2 reused" in text
+    assert "to spend: 12 FLOPs, about 12.0 minutes on 2 workers (a test)" in text
+    assert "reused:   30 FLOPs" in text
+    assert "right: it was interrupted and goes on" in text
+    assert "leaf: there is no record of it" in text
+
+
+def test_many_short_runs_share_the_workers():
+    specs = [spec(str(i), 1.0) for i in range(10)]
+    assert draw_bill(specs, lambda _: None, lambda _: 60.0, workers=5, basis="").minutes == pytest.approx(2.0)
