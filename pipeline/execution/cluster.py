@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
 
-from pipeline.execution.failures import RunFailed, WorkerLost
+from pipeline.execution.failures import Failure, failure_of
 from pipeline.experiments.experiment import Progress, RunContext, RunResult, step
 from pipeline.planning.run_spec import RunSpec
 
-LOST = (WorkerCrashedError, RayActorError, ObjectLostError)
+LOST = (WorkerCrashedError, NodeDiedError, ObjectLostError, OutOfMemoryError)
 
 
 def num_workers() -> int:
@@ -47,7 +46,9 @@ class Cluster:
             project = str(Path(__file__).resolve().parents[1])
             ray.init(address=address, runtime_env={"py_modules": [project]}, **options)
         else:
-            ray.init(address="local", num_cpus=num_workers(), include_dashboard=False, **options)
+            # Ray starts its workers at niceness 15: beside any other program they would stand still.
+            system = {"worker_niceness": 0}
+            ray.init(address="local", num_cpus=num_workers(), include_dashboard=False, _system_config=system, **options)
         resources = ray.cluster_resources()
         self.gpus = resources.get("GPU", 0) >= 1
         self.slots = int(resources.get("GPU" if self.gpus else "CPU", 0))
@@ -72,32 +73,28 @@ class Cluster:
 
     def next_event(
         self, handles: list[ray.ObjectRefGenerator]
-    ) -> tuple[ray.ObjectRefGenerator, Progress | RunResult | WorkerLost | RunFailed]:
-        """The first thing that any of the runs reports, and its handle. An error is returned, not raised."""
+    ) -> tuple[ray.ObjectRefGenerator, Progress | RunResult | Failure]:
+        """The first thing that any of the runs reports, and its handle. A lost worker is such a report too."""
         (handle,), _ = ray.wait(handles, num_returns=1)
         try:
             event = ray.get(next(handle))
         except StopIteration:
-            event = WorkerLost("the run ended without a result")
+            event = Failure("lost", "the run ended without a result")
+        except LocalRayletDiedError:
+            raise ConnectionError(
+                "ray: the node of this machine died; finished runs are kept, run the study again"
+            ) from None
         except LOST as error:
-            event = WorkerLost(str(error).splitlines()[0])
-        except RayTaskError as error:
-            event = WorkerLost(str(error).splitlines()[0])
+            event = Failure("lost", f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return handle, event
 
 
-def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult | RunFailed]:
+def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult | Failure]:
     """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
     try:
         yield from step(spec.experiment, "run")(spec, context)
     except Exception as error:
-        yield RunFailed(error, traceback.format_exc(), _memory(error))
-
-
-def _memory(error: Exception) -> bool:
-    from pipeline.training.device import out_of_memory
-
-    return out_of_memory(error)
+        yield failure_of(error)
 
 
 _on_cpu = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_events)

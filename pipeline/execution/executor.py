@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import socket
 import time
@@ -11,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.execution.cluster import Cluster
-from pipeline.execution.failures import RunFailed, kind_of
+from pipeline.execution.failures import Failure
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
 from pipeline.planning.bill import critical_path
@@ -105,7 +107,7 @@ class Executor:
         )
         self.running[self.cluster.submit(spec, context)] = attempt
 
-    def _take(self, handle: object, event: object) -> None:
+    def _take(self, handle: object, event: Progress | RunResult | Failure) -> None:
         attempt = self.running[handle]
         if isinstance(event, Progress):
             attempt.done = event.done
@@ -119,21 +121,20 @@ class Executor:
         else:
             self._handle(attempt, event)
 
-    def _handle(self, attempt: Attempt, error: Exception) -> None:
-        spec, kind = attempt.spec, kind_of(error)
-        if kind == "disk":
-            raise error.cause
-        halved = attempt.micro_batch // 2
-        if kind == "memory" and halved >= LEAST_MICRO_BATCH:
+    def _handle(self, attempt: Attempt, failure: Failure) -> None:
+        spec, halved = attempt.spec, attempt.micro_batch // 2
+        if failure.kind == "disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), failure.place or str(self.store.root))
+        if failure.kind == "memory" and halved >= LEAST_MICRO_BATCH:
             self.watch(Event("retried", spec, detail=f"out of memory; micro-batch halved to {halved} tokens"))
             self._submit(Attempt(spec, halved, attempt.number + 1, attempt.began))
-        elif kind == "lost" and attempt.number <= self.policy.retries:
-            self.watch(Event("retried", spec, detail=f"worker lost ({error}); resumes from its last checkpoint"))
+        elif failure.kind == "lost" and attempt.number <= self.policy.retries:
+            self.watch(Event("retried", spec, detail=f"{failure.summary}; resumes from its last checkpoint"))
             self._submit(Attempt(spec, attempt.micro_batch, attempt.number + 1, attempt.began))
         else:
-            text = error.traceback if isinstance(error, RunFailed) else f"worker lost {attempt.number} times: {error}"
-            self.store.add_failure(spec, text)
-            self._fail(spec, text.strip().splitlines()[-1])
+            tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
+            self.store.add_failure(spec, failure.traceback or failure.summary)
+            self._fail(spec, failure.summary + tries)
 
     def _settle_hopeless(self) -> None:
         """Runs whose parent diverged have diverged with it; runs whose parent failed cannot start."""

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import errno
+import traceback
+from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["lost", "memory", "disk", "bug"]
 
 
-class WorkerLost(Exception):
-    """The process or node that trained a run is gone: killed, preempted, or out of the host's memory."""
+@dataclass(frozen=True)
+class Failure:
+    """How a run ended without a result.
 
-
-class RunFailed(Exception):
-    """A run raised an exception. `cause` is that exception, `traceback` its text from the worker."""
-
-    def __init__(self, cause: BaseException, traceback: str, memory: bool):
-        super().__init__(str(cause))
-        self.cause, self.traceback, self.memory = cause, traceback, memory
-
-
-def kind_of(error: WorkerLost | RunFailed) -> Kind:
-    """What `error` means for the run.
-
-    lost: free retry from the last checkpoint. memory: retry with half the micro-batch. disk: the disk is full, so no
-    other run can be saved either and the stage stops. bug: the run fails with its traceback, the others go on.
+    lost: its process or node is gone; free retry from the last checkpoint. memory: retry with half the micro-batch.
+    disk: the disk of `place` is full, so no other run could be saved either and the stage stops. bug: an exception;
+    the run fails with its `traceback`, the others go on. `summary` is one line.
     """
-    if isinstance(error, WorkerLost):
-        return "lost"
-    if error.memory:
-        return "memory"
-    return "disk" if disk_full(error.cause) else "bug"
+
+    kind: Kind
+    summary: str
+    traceback: str = ""
+    place: str = ""
+
+
+def failure_of(error: Exception) -> Failure:
+    """What `error`, raised by a run, means for it. Called where it was raised, while its traceback is at hand."""
+    from pipeline.training.device import out_of_memory
+
+    kind: Kind = "memory" if out_of_memory(error) else "disk" if disk_full(error) else "bug"
+    text = "".join(traceback.format_exception(error))
+    return Failure(kind, text.strip().splitlines()[-1], text, str(getattr(error, "filename", None) or ""))
 
 
 def disk_full(error: BaseException) -> bool:

@@ -39,4 +39,4 @@ def out_of_memory(error: BaseException) -> bool:
     """True when `error` means that the device or the host had no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

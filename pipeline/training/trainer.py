@@ -112,7 +112,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {
             f"optimizer.{name}": value for name, value in optimizer.state().items()
         }
-        return TrainingState(tokens, step, tensors, _rows(curve), np.array(recent), high_rows, start_loss)
+        return TrainingState(tokens, step, tensors, _rows(curve), _values(recent), high_rows, start_loss)
 
     while tokens < recipe.course.end and reason is None:
         size = batch_tokens(recipe.batch, recipe.shape.context, min(tokens, recipe.course.fork))
@@ -125,7 +125,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         tokens, step = tokens + size, step + 1
         # A trunk writes no row where it is cut, so that its curve does not depend on where that is.
         if step % CURVE_STEPS == 0 or (tokens == recipe.course.end and recipe.course.shape != "constant"):
-            mean = float(torch.stack([torch.as_tensor(loss) for loss in recent]).double().mean())
+            mean = float(_values(recent).mean())
             curve.append((tokens, mean, factor, size))
             high_rows = high_rows + 1 if mean > BELOW_START * start_loss else 0
             recent = []
@@ -134,7 +134,6 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
             yield Progress(tokens)
             shown = time.monotonic()
         if time.monotonic() - saved > places.checkpoint_seconds:
-            recent = [float(loss) for loss in recent]
             write_checkpoint(places.own, snapshot())
             saved = time.monotonic()
 
@@ -197,6 +196,11 @@ def _divergence(mean: float, high_rows: int, tokens: int, start: float) -> str |
     if high_rows >= PATIENCE_ROWS:
         return f"training loss {mean:.4g} does not fall below its start {start:.4g} nats/token in {tokens} tokens"
     return None
+
+
+def _values(losses: list[Tensor | float]) -> np.ndarray:
+    """The losses as float64: only here does the host wait for the device."""
+    return np.array([float(loss) for loss in losses], dtype=np.float64)
 
 
 def _rows(curve: list[tuple]) -> np.ndarray:

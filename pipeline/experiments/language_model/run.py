@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
@@ -22,7 +23,7 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
     Its scalars are `loss` (nats/token) and `bits_per_byte` on the validation windows; its arrays hold the `losses`
     (nats), `bytes` and `documents` of every window. Raises ValueError when the corpus is not the planned one.
     """
-    corpus = open_corpus(context.tokens)
+    corpus = open_corpus(Path(context.tokens))
     if corpus.digest != spec.data_digest:
         raise ValueError(f"{context.tokens}: digest {corpus.digest[:12]} is not the planned {spec.data_digest[:12]}")
     recipe = recipe_of(spec)
