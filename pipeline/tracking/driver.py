@@ -1,0 +1,137 @@
+"""Mirrors a study to MLflow, from the driver alone and each thing once; a store that is down stops nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.execution.run_store import RunStore
+from pipeline.params import read_params
+from pipeline.reporting.provenance import read_provenance
+from pipeline.tracking.run_records import planned_facts, published_records, run_hash, run_record, settled_runs
+from pipeline.tracking.stage_records import OUTPUTS, stage_record, train_identity
+from pipeline.tracking.store import MlflowStore, StoreFault, shown, tracking_uri
+
+if TYPE_CHECKING:
+    from pipeline.execution.executor import Event
+
+_given_up: set[str] = set()
+
+
+def mirror(stage: str) -> None:
+    """Mirrors a stage of the study in the working directory, whose outputs are written.
+
+    The same outputs are never mirrored twice. With stage train go all training runs that MLflow does not hold yet.
+    """
+    study = Study(Path.cwd())
+    with _going_on(study.uri) as wanted:
+        if wanted:
+            if stage == "train":
+                study.mirror_runs()
+            study.mlflow.write(stage_record(stage, study.root))
+
+
+@contextmanager
+def run_mirror(store: RunStore) -> Iterator[Callable[[Event], None]]:
+    """A function for the executor's events that mirrors every run as it ends, in a thread of its own.
+
+    Leaving the block waits for the runs that are still to be mirrored. A bug met there is raised then.
+    """
+    study = Study(store.root)
+    tasks: list[Future] = []
+
+    def write(run_id: str) -> None:
+        with _going_on(study.uri) as wanted:
+            if wanted:
+                study.mirror_run(run_id)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
+
+        def track(event: Event) -> None:
+            if event.kind in ("finished", "diverged"):
+                tasks.append(pool.submit(write, event.spec.run_id))
+
+        yield track
+    for task in tasks:
+        task.result()
+
+
+def track_all() -> int:
+    """The number of MLflow runs written so that MLflow holds all that the files in the working directory say.
+
+    Raises StoreFault, an OSError, when MLflow cannot be reached.
+    """
+    study = Study(Path.cwd())
+    try:
+        stages = [stage for stage, paths in OUTPUTS.items() if all((study.root / path).exists() for path in paths)]
+        written, num_runs = study.mirror_runs()
+        for stage in stages:
+            if stage != "train" or study.planned:
+                written += study.mlflow.write(stage_record(stage, study.root))
+    except StoreFault as error:
+        raise StoreFault(_told(study.uri, error)) from error
+    print(
+        f"MLflow at {shown(study.uri)}, experiment {study.name}: holds {num_runs} training runs and the stages"
+        f" {', '.join(stages) or '(none)'}; {written} MLflow runs written now"
+    )
+    return written
+
+
+class Study:
+    """The study at `root` and its MLflow store, which is opened at the first use of `mlflow`."""
+
+    def __init__(self, root: Path):
+        params = read_params(root / "params.yaml")
+        self.root, self.name, self.uri = root, params.study.name, tracking_uri(root)
+        self.store = RunStore(root, params.train.storage)
+
+    @cached_property
+    def planned(self) -> dict[str, dict]:
+        """run_id -> planned columns, empty without a plan."""
+        return planned_facts(self.root)
+
+    @cached_property
+    def mlflow(self) -> MlflowStore:
+        """The store, opened."""
+        provenance = read_provenance(self.root)
+        tags = {"git_commit": provenance.commit} if provenance.commit else {}
+        tags |= {"git_changed": ", ".join(provenance.changed)[:5000]} if provenance.changed else {}
+        return MlflowStore(self.uri, self.root, self.name, tags)
+
+    @cached_property
+    def parent(self) -> str | None:
+        """MLflow's id of the run of stage train for today's plan, which every run mirrored now hangs under."""
+        return self.mlflow.begin("train", train_identity(self.root)) if self.planned else None
+
+    def mirror_run(self, run_id: str) -> bool:
+        """True when the training run had to be written."""
+        return self.mlflow.write(run_record(self.store, run_id, self.planned.get(run_id)), self.parent)
+
+    def mirror_runs(self) -> tuple[int, int]:
+        """(number of training runs written, number that MLflow holds of those on disk)."""
+        held, settled = self.mlflow.training_runs(), settled_runs(self.store)
+        written = sum(self.mirror_run(x) for x in settled if held.get(x) != run_hash(self.store, x))
+        published = published_records(self.root)
+        for run_id in sorted(published.keys() - held.keys() - set(settled)):
+            written += self.mlflow.write(published[run_id]())
+        return written, len(published.keys() | set(settled))
+
+
+@contextmanager
+def _going_on(uri: str) -> Iterator[bool]:
+    """False once the store failed in this process; the first failure is told in one line, and that is all."""
+    try:
+        yield uri not in _given_up
+    except StoreFault as error:
+        _given_up.add(uri)
+        later = "the study goes on, and `make track` mirrors everything later"
+        print(f"warning: {_told(uri, error)}; {later}", file=sys.stderr)
+
+
+def _told(uri: str, error: StoreFault) -> str:
+    return f"MLflow at {shown(uri)}: {str(error).replace(uri, shown(uri))}"

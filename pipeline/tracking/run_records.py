@@ -1,0 +1,98 @@
+"""The record of each training run, read from the run store, or from results/ where the store is not at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.execution.run_store import RunStore
+from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.table import PLANNED, read_plan
+from pipeline.tracking.dvc_hash import dvc_hash
+from pipeline.tracking.record import Record, flatten, number, texts
+
+
+def planned_facts(root: Path) -> dict[str, dict]:
+    """run_id -> the columns of table.PLANNED; empty where there is no plan."""
+    path = root / "plan/runs.parquet"
+    return {row["run_id"]: row for row in read_plan(path)[0].iter_rows(named=True)} if path.exists() else {}
+
+
+def settled_runs(store: RunStore) -> list[str]:
+    """The ids of all runs in the store that finished or diverged, planned today or not, sorted."""
+    folder = store.root / "runs"
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+    return [run_id for run_id in names if store.settled(run_id)]
+
+
+def run_hash(store: RunStore, run_id: str) -> str:
+    """DVC's hash of the result.json of a run."""
+    return dvc_hash(store.folder(run_id) / "result.json")
+
+
+def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
+    """The record of a settled training run; `facts` are its planned columns, None for a run of an earlier plan."""
+    result, telemetry = store.result(run_id), store.telemetry(run_id) or {}
+    spec = RunSpec.from_json((store.folder(run_id) / "spec.json").read_text())
+    volatile = {name: value for name, value in telemetry.items() if name not in ("run_id", "label", "flops_own")}
+    measured = {f"telemetry/{name}": value for name, value in flatten(volatile).items()}
+    tags = {"status": result["status"], "data_digest": spec.data_digest, "code_digest": spec.code_digest}
+    tags |= {name: value for name, value in measured.items() if isinstance(value, str)}
+    tags |= {"reason": result["reason"]} if result["reason"] else {}
+    tags |= {"parent_id": spec.needs} if spec.needs else {}
+    tags |= {"checkpoint": store.checkpoint(run_id)} if result["status"] == "finished" else {}
+    known = {"experiment": spec.experiment, "kind": spec.kind, "seed": spec.seed, "flops_own": spec.flops}
+    ended = _milliseconds(telemetry.get("finished_at"))
+    return Record(
+        name=spec.label or run_id,
+        identity={"run_id": run_id},
+        hashes={"dvc_hash": run_hash(store, run_id)},
+        tags=tags,
+        params=texts(flatten(spec.settings) | known | _without_ids(facts or {})),
+        metrics=result["scalars"] | {name: float(x) for name, x in measured.items() if number(x)},
+        step=result["done"],
+        curves=store.curve(run_id).drop("run_id"),
+        began=ended and ended - round(1000 * telemetry.get("seconds", 0)),
+        ended=ended,
+        succeeded=result["status"] == "finished",
+        unique=True,
+    )
+
+
+def published_records(root: Path) -> dict[str, Callable[[], Record]]:
+    """run_id -> its record from results/ alone, for a clone that has the results of a study but not its runs."""
+    path = root / "results/runs.parquet"
+    if not path.exists():
+        return {}
+    runs = pl.read_parquet(path).filter(pl.col("status") != "failed")
+    curves = pl.read_parquet(root / "results/curves.parquet").partition_by("run_id", as_dict=True, include_key=False)
+    hashes = {"dvc_hash": dvc_hash(path)}
+
+    def record(row: dict) -> Record:
+        tags = {name: row[name] for name in ("status", "reason", "parent_id") if row[name]}
+        losses = {name: row[name] for name in ("loss", "bits_per_byte") if row[name] is not None}
+        return Record(
+            name=f"width {row['width']} {row['kind']} to {row['D']:,} tokens seed {row['seed']}",
+            identity={"run_id": row["run_id"]},
+            hashes=hashes,
+            tags=tags | {"mirrors": "results/runs.parquet"},
+            params=texts(_without_ids({name: row[name] for name in PLANNED})),
+            metrics=losses,
+            step=row["D"],
+            curves=curves.get((row["run_id"],), pl.DataFrame()),
+            succeeded=row["status"] == "finished",
+            unique=True,
+        )
+
+    return {row["run_id"]: lambda row=row: record(row) for row in runs.iter_rows(named=True)}
+
+
+def _without_ids(facts: dict) -> dict:
+    return {name: value for name, value in facts.items() if name not in ("run_id", "parent_id")}
+
+
+def _milliseconds(moment: str | None) -> int | None:
+    return round(1000 * datetime.fromisoformat(moment).timestamp()) if moment else None

@@ -1,0 +1,201 @@
+"""The MLflow store of a study: the only import of mlflow, which happens when a store is opened (2 to 5 seconds)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.tracking.record import Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+# MLflow by itself waits minutes for a dead server, talks on the terminal, and tells its makers that it was used.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_METRICS_A_BATCH, _TEXTS_A_BATCH = 1000, 100
+_DIGEST_LENGTH = 36
+_Method = TypeVar("_Method", bound=Callable)
+
+
+class StoreFault(ConnectionError):
+    """The MLflow store does not do its work; says in one line why."""
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, by default the file mlflow.db in `root`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def shown(uri: str) -> str:
+    """`uri` without user and password."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else uri
+
+
+def _faults_of_mlflow() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error
+
+
+def _may_fail(method: _Method) -> _Method:
+    """`method`, with every fault of MLflow's own raised as StoreFault; a bug of ours stays what it is."""
+
+    @functools.wraps(method)
+    def guarded(*arguments, **options):
+        try:
+            return method(*arguments, **options)
+        except _faults_of_mlflow() as error:
+            raise StoreFault(_one_line(error)) from error
+
+    return guarded
+
+
+class MlflowStore:
+    """The MLflow experiment `study` at `uri`. `tags` go on every run.
+
+    Local artifacts go to mlartifacts/ in `root`; a server decides for itself. Raises StoreFault when there is no store.
+    """
+
+    def __init__(self, uri: str, root: Path, study: str, tags: dict[str, str]):
+        _check_database(uri)
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self.uri, self.tags = uri, tags
+        self._client, self._experiment_id = self._open(uri, root, study)
+
+    @staticmethod
+    @_may_fail
+    def _open(uri: str, root: Path, study: str) -> tuple[MlflowClient, str]:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(study)
+        if found:
+            return client, found.experiment_id
+        local = None if uri.startswith("http") else (root.resolve() / "mlartifacts").as_uri()
+        return client, client.create_experiment(study, artifact_location=local)
+
+    @_may_fail
+    def training_runs(self) -> dict[str, str]:
+        """run_id -> DVC hash of what is mirrored, for every training run that is mirrored whole."""
+        held, page = {}, None
+        while page is None or page.token:
+            page = self._client.search_runs(
+                [self._experiment_id], "tags.run_id LIKE '%'", page_token=page.token if page else None
+            )
+            held |= {run.data.tags["run_id"]: run.data.tags.get("dvc_hash", "") for run in page if _ended(run)}
+        return held
+
+    @_may_fail
+    def begin(self, name: str, identity: dict[str, str], parent: str | None = None, began: int | None = None) -> str:
+        """MLflow's id of the run with these tags, which is created if there is none. `parent` is an MLflow id."""
+        found = self._find(identity)
+        return found.info.run_id if found else self._create(name, identity, parent, began)
+
+    @_may_fail
+    def write(self, record: Record, parent: str | None = None) -> bool:
+        """True when something had to be written, False when MLflow already holds this record whole."""
+        found = self._find(record.identity)
+        if found and _ended(found) and record.hashes.items() <= found.data.tags.items():
+            return False
+        if found and record.unique:
+            self._client.delete_run(found.info.run_id)
+            found = None
+        mlflow_id = found.info.run_id if found else self._create(record.name, record.identity, parent, record.began)
+        self._fill(mlflow_id, record)
+        return True
+
+    def _find(self, identity: dict[str, str]) -> Run | None:
+        wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
+        return next(iter(self._client.search_runs([self._experiment_id], wanted, max_results=1)), None)
+
+    def _create(self, name: str, identity: dict[str, str], parent: str | None, began: int | None) -> str:
+        tags = self.tags | identity | ({"mlflow.parentRunId": parent} if parent else {})
+        return self._client.create_run(self._experiment_id, start_time=began, tags=tags, run_name=name).info.run_id
+
+    def _fill(self, mlflow_id: str, record: Record) -> None:
+        """The hashes and the end come last, so that a run cut off here is seen to be incomplete."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+        now = record.ended or round(1000 * time.time())
+        metrics = [Metric(name, float(value), now, record.step) for name, value in record.metrics.items()]
+        if len(record.curves):
+            for name in record.curves.columns[1:]:
+                points = record.curves.select(record.curves.columns[0], name).iter_rows()
+                metrics += [Metric(name, float(value), now, step) for step, value in points]
+        for start in range(0, len(metrics), _METRICS_A_BATCH):
+            self._client.log_batch(mlflow_id, metrics=metrics[start : start + _METRICS_A_BATCH])
+        params = [Param(name, value) for name, value in record.params.items()]
+        for start in range(0, len(params), _TEXTS_A_BATCH):
+            self._client.log_batch(mlflow_id, params=params[start : start + _TEXTS_A_BATCH])
+        if record.dataset:
+            data = record.dataset
+            entity = Dataset(data.name, data.digest[:_DIGEST_LENGTH], "local", data.source, profile=data.profile)
+            self._client.log_inputs(mlflow_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+        self._upload(mlflow_id, record)
+        tags = [RunTag(name, value) for name, value in (record.tags | record.hashes).items()]
+        for start in range(0, len(tags), _TEXTS_A_BATCH):
+            self._client.log_batch(mlflow_id, tags=tags[start : start + _TEXTS_A_BATCH])
+        status = "FINISHED" if record.succeeded else "FAILED"
+        self._client.set_terminated(mlflow_id, status, end_time=record.ended)
+
+    def _upload(self, mlflow_id: str, record: Record) -> None:
+        try:
+            for path, folder in record.artifacts:
+                log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+                log(mlflow_id, str(path), folder or None)
+            for name, text in record.texts.items():
+                self._client.log_text(mlflow_id, text, name)
+        except OSError as error:
+            raise StoreFault(f"artifacts of {record.name}: {_one_line(error)}") from error
+
+
+def _ended(run: Run) -> bool:
+    return run.info.status in ("FINISHED", "FAILED")
+
+
+def _one_line(error: BaseException) -> str:
+    """What the system said at the bottom of `error`, such as "Connection refused", else its own first line."""
+    bottom = error
+    while bottom.__cause__ or bottom.__context__:
+        bottom = bottom.__cause__ or bottom.__context__
+    told = bottom if isinstance(bottom, OSError) else error
+    return str(told).strip().partition("\n")[0][:300] or type(error).__name__
+
+
+def _check_database(uri: str) -> None:
+    """Looks into a database of its own accord: MLflow would try for minutes to open one that is broken."""
+    if urlsplit(uri).scheme.partition("+")[0] not in _DATABASES:
+        return
+    try:
+        url = sqlalchemy.make_url(uri)
+        if url.drivername.startswith("sqlite") and url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sqlalchemy.create_engine(url)
+        try:
+            sqlalchemy.inspect(engine).get_table_names()
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise StoreFault(_one_line(error)) from error
