@@ -166,9 +166,10 @@ class Schedule(Section):
 
 
 class Evaluation(Section):
-    """Fixed validation windows, the same for all runs, each `model.context` tokens long."""
+    """Fixed validation windows, the same for all runs, each `model.context` tokens long, a few from each document."""
 
     windows: PositiveInt
+    windows_per_document: PositiveInt
 
 
 class LanguageModel(Section):

@@ -10,6 +10,7 @@ import polars as pl
 from pipeline.experiments.experiment import step
 from pipeline.params import read_params
 from pipeline.stage import run_stage
+from pipeline.tracking import mirror
 
 RESULTS = Path("results")
 
@@ -32,6 +33,7 @@ def main() -> None:
             frame.write_csv(folder / f"{table}.csv")
     text = json.dumps({"experiments": experiments}, indent=2, sort_keys=True, allow_nan=False)
     (RESULTS / "findings.json").write_text(text + "\n", encoding="utf-8")
+    mirror("fit")
 
 
 if __name__ == "__main__":

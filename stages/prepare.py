@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pipeline.corpus.prepare import prepare_corpus
 from pipeline.params import read_params
 from pipeline.stage import run_stage
+from pipeline.tracking import mirror
 
 OUT = Path("data/tokens")
 
@@ -31,6 +32,7 @@ def main() -> None:
         counts = manifest[split]
         print(f"{split}: {counts['tokens']:,} tokens, {counts['bytes']:,} bytes, {counts['documents']:,} documents")
     print(f"dropped: {manifest['duplicates']} duplicates, {manifest['empty']} empty, {manifest['invalid']} invalid")
+    mirror("prepare")
 
 
 if __name__ == "__main__":

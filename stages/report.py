@@ -11,6 +11,7 @@ from pipeline.reporting.inputs import read_inputs
 from pipeline.reporting.provenance import read_provenance
 from pipeline.reporting.report import Part, build_page, write_page
 from pipeline.stage import run_stage
+from pipeline.tracking import mirror
 
 ROOT = Path()
 CHAPTERS = {"language_model": (describe, draw)}
@@ -30,6 +31,7 @@ def main() -> None:
     page = build_page(params, inputs, parts, read_provenance(ROOT))
     write_page(ROOT / "reports", page)
     print(f"reports/index.html: {len(page.html.encode()) / 1e6:.2f} MB, {len(page.files)} figures and tables beside it")
+    mirror("report")
 
 
 if __name__ == "__main__":

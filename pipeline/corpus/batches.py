@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 EVALUATION_SEED = 20_240_527
@@ -38,22 +40,34 @@ class WindowOrder:
         return self._order[1]
 
 
-def evaluation_windows(tokens: np.ndarray, context: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` fixed validation windows (count, context + 1), int64, and where each starts (count,), in tokens.
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Fixed validation windows (count, context + 1), int64, and the number of the document in which each starts."""
 
-    They are the same for every run of a study, drawn without replacement from the whole validation split.
+    windows: np.ndarray
+    documents: np.ndarray
 
-    Raises ValueError when the validation split holds fewer.
+
+def evaluation_set(tokens: np.ndarray, starts: np.ndarray, context: int, count: int, most: int) -> EvaluationSet:
+    """`count` validation windows, drawn at random with at most `most` from one document, the same for every run.
+
+    `starts` holds where each document starts, in tokens. Windows of one document are alike, so a few long documents
+    would otherwise make up most of the sampling error. Raises ValueError when there are too few windows.
     """
-    held = (len(tokens) - 1) // context
-    if held < count:
+    places = np.random.Generator(np.random.PCG64(EVALUATION_SEED)).permutation((len(tokens) - 1) // context) * context
+    owners = np.searchsorted(starts, places, side="right") - 1
+    order = np.argsort(owners, kind="stable")
+    first = np.concatenate([[True], np.diff(owners[order]) > 0])
+    ranks = np.empty(len(places), np.int64)
+    ranks[order] = np.arange(len(places)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+    chosen = np.sort(places[ranks < most][:count])
+    if len(chosen) < count:
         raise ValueError(
-            f"evaluation.windows: {count} windows of {context} tokens are more than the {held} of the validation split"
-            f" ({len(tokens)} tokens)"
+            f"evaluation.windows: {count} windows of {context} tokens, at most {most} from one document, are more than"
+            f" the {len(chosen)} of the validation split ({len(tokens)} tokens in {len(starts)} documents)"
         )
-    chosen = np.random.Generator(np.random.PCG64(EVALUATION_SEED)).permutation(held)[:count]
-    chosen = np.sort(chosen)
-    return _windows(tokens, context)[chosen].astype(np.int64), chosen * context
+    documents = np.searchsorted(starts, chosen, side="right") - 1
+    return EvaluationSet(_windows(tokens, context)[chosen // context].astype(np.int64), documents)
 
 
 def _windows(tokens: np.ndarray, context: int) -> np.ndarray:

@@ -27,11 +27,16 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """What `error`, raised by a run, means for it. Called where it was raised, while its traceback is at hand."""
-    from pipeline.training.device import out_of_memory
-
     kind: Kind = "memory" if out_of_memory(error) else "disk" if disk_full(error) else "bug"
     text = "".join(traceback.format_exception(error))
     return Failure(kind, text.strip().splitlines()[-1], text, str(getattr(error, "filename", None) or ""))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True when `error` means that the device or the host had no memory left (torch.OutOfMemoryError included)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def disk_full(error: BaseException) -> bool:

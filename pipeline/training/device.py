@@ -33,10 +33,3 @@ def prepare_device() -> torch.device:
 def arithmetic(device: torch.device) -> AbstractContextManager:
     """bfloat16 autocast on CUDA, fp32 on the CPU."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """True when `error` means that the device or the host had no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.corpus.batches import WindowOrder, evaluation_windows
+from pipeline.corpus.batches import WindowOrder, evaluation_set
 from pipeline.models.parametrization import initialise
 from pipeline.models.transformer import Shape, Transformer
-from pipeline.params import Batch, Model
+from pipeline.params import Batch, Evaluation, Model
 from pipeline.params import Optimizer as OptimizerSettings
 from pipeline.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from pipeline.training.device import arithmetic
@@ -36,7 +36,7 @@ class Recipe:
     optimizer: OptimizerSettings
     batch: Batch
     course: Course
-    evaluation_windows: int
+    evaluation: Evaluation | None
     seed: int
 
 
@@ -181,13 +181,15 @@ def _backward(model: Transformer, windows: Tensor, micro_batch: int, device: tor
 
 @torch.no_grad()
 def _evaluate(model: Transformer, recipe: Recipe, data: Data, device: torch.device) -> tuple[np.ndarray, ...]:
-    windows, starts = evaluation_windows(data.validation, recipe.shape.context, recipe.evaluation_windows)
+    held, asked = data.validation, recipe.evaluation
+    chosen = evaluation_set(
+        held, data.validation_documents, recipe.shape.context, asked.windows, asked.windows_per_document
+    )
     sums = []
-    for chunk in torch.from_numpy(windows).split(EVALUATION_BATCH):
+    for chunk in torch.from_numpy(chosen.windows).split(EVALUATION_BATCH):
         with arithmetic(device):
             sums.append(model.loss(chunk.to(device), reduction="none").sum(dim=1).cpu())
-    documents = np.searchsorted(data.validation_documents, starts, side="right") - 1
-    return torch.cat(sums).numpy(), data.token_bytes[windows[:, 1:]].sum(axis=1), documents
+    return torch.cat(sums).numpy(), data.token_bytes[chosen.windows[:, 1:]].sum(axis=1), chosen.documents
 
 
 def _divergence(mean: float, high_rows: int, tokens: int, start: float) -> str | None:

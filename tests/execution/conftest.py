@@ -41,7 +41,11 @@ def specs(facts):
 
 def make_specs(facts, widths=(16, 32), tokens=(30_000, 60_000), **changes):
     grid = SizesByTokens(kind="sizes_by_tokens", widths=list(widths), tokens=list(tokens))
-    changes = {"grid": grid, "replicates": Replicates(), "evaluation": Evaluation(windows=64)} | changes
+    changes = {
+        "grid": grid,
+        "replicates": Replicates(),
+        "evaluation": Evaluation(windows=64, windows_per_document=64),
+    } | changes
     return plan(STUDY.model_copy(update=changes), facts)
 
 

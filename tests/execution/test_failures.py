@@ -32,7 +32,7 @@ def test_torch_out_of_memory_is_recognised():
     """A process that may not grow beyond 4 GB asks torch for 64 GB."""
     code = """
 import resource, torch
-from pipeline.training.device import out_of_memory
+from pipeline.execution.failures import out_of_memory
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 try:
     torch.empty(1 << 34)

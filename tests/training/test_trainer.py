@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.corpus.batches import evaluation_windows
+from pipeline.corpus.batches import evaluation_set
 from pipeline.models.transformer import Shape
-from pipeline.params import Batch, Model, Optimizer
+from pipeline.params import Batch, Evaluation, Model, Optimizer
 from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.training.device import prepare_device
 from pipeline.training.schedule import Course, branch, step_boundary
@@ -17,6 +17,7 @@ from pipeline.training.trainer import Data, Outcome, Places, Progress, Recipe, t
 
 BATCH = Batch(tokens=256, growth_from=4_000, growth_power=0.5)
 MODEL = Model(depth=2, head_size=16, context=64)
+EVALUATION = Evaluation(windows=64, windows_per_document=4)
 MUON = Optimizer(kind="muon", matrix_rate=0.01, embedding_rate=0.008, head_rate=0.008)
 
 
@@ -34,9 +35,8 @@ DATA = Data(source(200_000, 0), source(20_000, 1), np.ones(8, np.int32), np.aran
 def recipe(shape="linear", fork=9_000, end=12_000, optimizer=MUON, seed=0):
     """A trunk to about `fork` tokens, or a cooldown over the last quarter of about `end` tokens."""
     fork, end = branch(BATCH, 64, end, 0.25) if shape == "linear" else [step_boundary(BATCH, 64, fork)] * 2
-    return Recipe(
-        Shape(8, 32, 2, 16, 64, 4, 1000.0), MODEL, optimizer, BATCH, Course(shape, 1_000, fork, end), 64, seed
-    )
+    shape_of_model = Shape(8, 32, 2, 16, 64, 4, 1000.0)
+    return Recipe(shape_of_model, MODEL, optimizer, BATCH, Course(shape, 1_000, fork, end), EVALUATION, seed)
 
 
 def places(folder, origin=None, seconds=1e9, micro=8192, name="own"):
@@ -98,7 +98,7 @@ def test_the_micro_batch_does_not_change_the_mathematics(tmp_path):
 
 def test_the_loss_comes_down_to_the_entropy_of_the_source(tmp_path):
     outcome = finish(recipe(end=100_000), places(tmp_path))
-    windows, _ = evaluation_windows(DATA.validation, 64, 64)
+    windows = evaluation_set(DATA.validation, DATA.validation_documents, 64, 64, 4).windows
     true = -np.log(np.where(np.diff(windows) % 8 == 0, 0.75, 0.25 / 7)).mean()
     assert true == pytest.approx(ENTROPY, rel=0.05)
     assert true * 0.995 < outcome.losses.sum() / (64 * 64) < true * 1.03

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.corpus.shards import open_corpus
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
 from pipeline.models.transformer import Shape
-from pipeline.params import Batch, Model, Optimizer
+from pipeline.params import Batch, Evaluation, Model, Optimizer
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training import trainer
 from pipeline.training.checkpoint import CURVE_COLUMNS
@@ -52,7 +52,7 @@ def recipe_of(spec: RunSpec) -> trainer.Recipe:
         optimizer=Optimizer(**numbers["optimizer"]),
         batch=Batch(**numbers["batch"]),
         course=Course(**numbers["course"]),
-        evaluation_windows=numbers.get("evaluation", {}).get("windows", 0),
+        evaluation=Evaluation(**numbers["evaluation"]) if "evaluation" in numbers else None,
         seed=spec.seed,
     )
 
