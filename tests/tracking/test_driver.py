@@ -27,8 +27,8 @@ def test_a_training_run_is_there_with_its_curve_and_can_be_traced_back(toy: Toy)
     assert run.info.status == "FINISHED"
     assert run.data.params["width"] == "32"
     assert run.data.params["D"] == str(spec.settings["course"]["end"])
-    assert int(run.data.params["N_non_embedding"]) == 3 * 12 * 32**2
-    assert run.data.params["optimizer.kind"] == "muon"
+    assert int(run.data.params["N_non_embedding"]) == 12 * spec.settings["model"]["depth"] * 32**2
+    assert run.data.params["optimizer.kind"] == spec.settings["optimizer"]["kind"]
     assert run.data.params["kind"] == "cooldown"
     assert (run.data.metrics["loss"], run.data.metrics["bits_per_byte"]) == (3.0, 4.3)
     assert run.data.metrics["telemetry/seconds"] == 2.0
