@@ -1,0 +1,245 @@
+"""The whole pipeline on a small real corpus, through real DVC, Ray and MLflow, as a user runs it and as it is killed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.params import read_params
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = """
+study: {name: small}
+prepare:
+  sources: [{kind: text, path: "pipeline/**/*.py"}]
+  tokenizer: {kind: bytes}
+  validation_fraction: 0.3
+plan: {experiments: [language_model]}
+language_model:
+  grid: {kind: sizes_by_tokens, widths: [16, 32], tokens: [20_000, 40_000, 80_000]}
+  replicates: {seeds: [1], widths: [16]}
+  model: {depth: 2, head_size: 16, context: 64}
+  optimizer: {kind: muon, matrix_rate: 0.01, embedding_rate: 0.008, head_rate: 0.008}
+  batch: {tokens: 256, growth_from: 60_000}
+  schedule: {kind: wsd, warmup_tokens: 2_560}
+  evaluation: {windows: 128, windows_per_document: 64}
+train: {micro_batch_tokens: 8192, checkpoint_seconds: 0.5, retries: 2}
+collect: {}
+fit: {convention: non_embedding, bootstrap: 100}
+report: {}
+"""
+
+
+def copy_project(folder):
+    """The tracked files of the project in `folder`, as a git repository of its own with the small study."""
+    names = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    for name in names:
+        if not name.startswith(("results/", "reports/", "dvc.lock")) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(SMALL)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "A small study"]):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+    return folder
+
+
+def environment(folder, **extra):
+    clean = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "STUDY_WORKERS")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return clean | {"PATH": path, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"} | extra
+
+
+def run(folder, *command, check=True, **extra):
+    """Output of a command in the project; its exit code must be 0 unless `check` is off."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(folder, **extra), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.returncode == 0 or not check, done.stdout
+    return done.stdout if check else (done.returncode, done.stdout)
+
+
+def records(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "runs").rglob("*")) if p.is_file()}
+
+
+def change(folder, before, after):
+    text = (folder / "params.yaml").read_text()
+    assert before in text
+    (folder / "params.yaml").write_text(text.replace(before, after))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A project whose small study has run undisturbed, and what it printed."""
+    folder = copy_project(tmp_path_factory.mktemp("study"))
+    return folder, run(folder, "dvc", "repro")
+
+
+@pytest.fixture
+def copy(study, tmp_path):
+    """A copy of the finished study to change at will."""
+    return Path(shutil.copytree(study[0], tmp_path / "copy"))
+
+
+def test_a_study_runs_from_corpus_to_report(study):
+    folder, printed = study
+    assert "18 runs planned: 18 new, 0 reused" in printed
+    runs = pl.read_parquet(folder / "results/runs.parquet")
+    assert runs.height == 18
+    assert set(runs["status"]) == {"finished"}
+    points = runs.filter(pl.col("kind") == "cooldown")
+    assert points.height == 9
+    assert points["loss"].is_between(1.0, 5.0).all()
+    largest = points.filter((pl.col("width") == 32) & (pl.col("D") > 60_000))
+    assert largest["loss"].item() == points["loss"].min()
+    assert "<svg" in (folder / "reports/index.html").read_text()
+    assert not list((folder / "scratch").iterdir())
+
+
+def test_mlflow_holds_one_run_a_training_run_and_can_be_rebuilt(study, copy):
+    code = """
+import mlflow, os
+from mlflow import MlflowClient
+client = MlflowClient(f"sqlite:///{os.getcwd()}/mlflow.db")
+experiment = client.get_experiment_by_name("small")
+runs = client.search_runs([experiment.experiment_id], max_results=1000)
+print(sorted(run.data.tags["run_id"] for run in runs if "run_id" in run.data.tags))
+"""
+    planned = sorted(pl.read_parquet(copy / "plan/runs.parquet")["run_id"])
+    assert run(copy, sys.executable, "-c", code).splitlines()[-1] == str(planned)
+    for name in ("mlflow.db", "mlartifacts"):
+        path = copy / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run(copy, "study", "track")
+    run(copy, "study", "track")
+    assert run(copy, sys.executable, "-c", code).splitlines()[-1] == str(planned)
+
+
+def test_an_unchanged_study_and_a_comment_retrain_nothing(copy):
+    before = records(copy)
+    assert "Running stage" not in run(copy, "dvc", "repro")
+    source = copy / "pipeline/models/transformer.py"
+    source.write_text("# A comment.\n" + source.read_text())
+    assert "18 runs planned: 0 new, 18 reused" in run(copy, "dvc", "repro")
+    assert records(copy) == before
+
+
+def test_another_learning_rate_retrains_everything(copy):
+    change(copy, "matrix_rate: 0.01", "matrix_rate: 0.02")
+    assert "18 runs planned: 18 new, 0 reused" in run(copy, "study", "bill")
+
+
+def test_a_larger_token_count_and_a_new_size_train_only_what_is_new(copy):
+    before = records(copy)
+    change(copy, "80_000]", "80_000, 160_000]")
+    bill = run(copy, "study", "bill")
+    assert "24 runs planned: 6 new, 18 reused" in bill
+    assert bill.count("160,") == 3
+    run(copy, "dvc", "repro")
+    after = records(copy)
+    assert all(after[name] == data for name, data in before.items())
+    assert len({Path(name).parts[1] for name in after}) == 24
+    change(copy, "widths: [16, 32]", "widths: [16, 32, 48]")
+    assert "32 runs planned: 8 new, 24 reused" in run(copy, "study", "bill")
+
+
+def test_killed_at_any_moment_with_one_worker_and_no_mlflow_the_result_is_the_same(study, tmp_path):
+    """kill -9 of the driver, then of the whole process group; another number of workers; an MLflow server that is down."""
+    folder = copy_project(tmp_path / "killed")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    extra = {"STUDY_WORKERS": "1", "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    run(folder, "dvc", "repro", "plan", **extra)
+    for whole_group in (False, True):
+        before = records(folder) if (folder / "runs").exists() else {}
+        process = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=folder,
+            env=environment(folder, **extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for line in process.stdout:
+            if "loss" in line:
+                break
+        else:
+            pytest.fail("training ended before it could be killed")
+        if whole_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            subprocess.run(["pkill", "-9", "-s", str(process.pid), "-f", "stages.train"], check=True)
+        process.stdout.read()
+        process.wait()
+        assert len(records(folder)) > len(before)
+        assert records(folder).items() >= before.items()
+    kept = records(folder)
+    printed = run(folder, "dvc", "repro", **extra)
+    assert "0 reused" not in printed
+    assert "make track" in printed
+    assert records(folder).items() >= kept.items()
+    for name in ("runs.parquet", "curves.parquet"):
+        assert (folder / "results" / name).read_bytes() == (study[0] / "results" / name).read_bytes()
+    assert records(folder) == records(study[0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("depth: 2", "depht: 2", "params.yaml: language_model.model.depht: unknown key (value 2)"),
+        ("80_000]", "-80_000]", "language_model.grid.sizes_by_tokens.tokens.2: Input should be greater than 0"),
+        ("tokens: [20_000", "tokens: [99_000_000, 20_000", "set language_model.allow_repeats"),
+        ("pipeline/**/*.py", "nowhere/*.txt", "nowhere/*.txt"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line_and_loses_nothing(copy, before, after, message):
+    kept = records(copy)
+    change(copy, before, after)
+    code, printed = run(copy, "dvc", "repro", check=False)
+    assert code != 0
+    assert message in printed
+    assert "Traceback" not in printed
+    assert records(copy) == kept
+
+
+def test_a_full_disk_stops_the_study_and_loses_nothing(study, copy, tmp_path):
+    """Training on a file system of 3 MB, made by the kernel for this test alone."""
+    small = tmp_path / "disk"
+    small.mkdir()
+    shutil.rmtree(copy / "runs")
+    names = ("pipeline", "stages", "data", "plan", "params.yaml")
+    moves = " && ".join(f"cp -r {copy}/{name} ." for name in names)
+    size = 700_000 + sum(p.stat().st_size for name in names for p in [copy / name, *(copy / name).rglob("*")] if p.is_file())
+    script = (
+        f"mount -t tmpfs -o size={int(size * 1.15)} tmpfs {small} && cd {small} && {moves} && "
+        f"({sys.executable} -m stages.train; echo exit $?; rm -rf pipeline stages; cp -r runs {tmp_path}/kept)"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "bash", "-c", script],
+        env=environment(ROOT, MLFLOW_TRACKING_URI="http://127.0.0.1:9"),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if "unshare" in done.stdout or "mount:" in done.stdout:
+        pytest.skip(f"this machine lends no file system of its own: {done.stdout.splitlines()[0]}")
+    assert "exit 1" in done.stdout
+    assert "No space left on device; free some room" in done.stdout
+    assert "Traceback" not in done.stdout
+    for path in (tmp_path / "kept").rglob("result.json"):
+        assert path.read_bytes() == (study[0] / "runs" / path.parent.name / "result.json").read_bytes()
+
+
+def test_the_default_parameters_are_valid():
+    grid = read_params(ROOT / "params.yaml").language_model.grid
+    assert (max(grid.widths) / min(grid.widths)) ** 2 >= 30
+    assert max(grid.tokens) / min(grid.tokens) >= 16
