@@ -17,7 +17,8 @@ ENDED = ("finished", "diverged", "failed")
 class Display:
     """A watcher for an Executor: runs done, tokens/s, time left; a context manager.
 
-    Time left is what the bill expected of the work that remains, corrected by how the work so far compared with it.
+    Time left is what the bill expected of the work that remains, corrected, once a tenth is done, by how the work so
+    far compared with it.
     """
 
     def __init__(self, bill: Bill):
@@ -73,7 +74,6 @@ class Display:
         seen = sum(last - first for first, last in self.tokens.values())
         total = sum(self.expected.values())
         done = sum(self.expected.get(run_id, 0.0) for run_id in self.ended)
-        pace = self.minutes * 60 / total if total else 0.0
-        if done:
-            pace = max(elapsed / done, pace) if len(self.ended) < 2 * self.workers else elapsed / done
+        planned = self.minutes * 60 / total if total else 0.0
+        pace = elapsed / done if done > total / 10 else planned
         return f"{seen / elapsed / 1e3:.1f}k tokens/s, about {(total - done) * pace / 60:.1f} min left"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.planning.run_spec import RunSpec
 
+MOST_LINES = 24
 REASONS = {
     None: "there is no record of it",
     "failed": "it failed before",
@@ -41,7 +42,7 @@ class Bill:
         return [line for line in self.lines if not line.reused]
 
     def text(self) -> str:
-        """The bill as lines of text: a summary, then every new run and its cost."""
+        """The bill as lines of text: a summary, then the new runs and their cost, the most expensive first."""
         new, reused = self.new, len(self.lines) - len(self.new)
         flops, spared = sum(x.spec.flops for x in new), sum(x.spec.flops for x in self.lines if x.reused)
         lines = [
@@ -51,8 +52,10 @@ class Bill:
         ]
         lines += [
             f"  new  {x.spec.run_id}  {x.spec.flops:9.3g} FLOPs  {x.seconds:6.1f} s  {x.spec.label}: {x.why}"
-            for x in new
+            for x in sorted(new, key=lambda x: -x.spec.flops)[:MOST_LINES]
         ]
+        if len(new) > MOST_LINES:
+            lines.append(f"  and {len(new) - MOST_LINES} more; plan/runs.parquet holds every run")
         return "\n".join(lines)
 
 
