@@ -264,7 +264,9 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        raise ValueError("\n".join(_fault(path, fault) for fault in error.errors())) from None
+        # A misspelt key is also a missing one: the unknown name alone tells more.
+        unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]
+        raise ValueError("\n".join(_fault(path, fault) for fault in unknown or error.errors())) from None
 
 
 def _fault(path: Path, fault: dict) -> str:

@@ -1,0 +1,66 @@
+"""Records appear whole or not at all, and a run that failed does not stand in the way of its next attempt."""
+
+import numpy as np
+import pytest
+
+from pipeline.execution.run_store import RunStore
+from pipeline.experiments.experiment import RunResult
+from pipeline.planning.run_spec import RunSpec
+
+SPEC = RunSpec("language_model", "trunk", {"width": 64}, 0, "data", "code", label="a run")
+CURVE = {name: np.array([1.0, 2.0]) for name in ("tokens", "train_loss", "learning_rate_scale", "batch_tokens")}
+
+
+def finished():
+    arrays = {"losses": np.arange(3, dtype=np.float32)}
+    return RunResult("finished", None, {"loss": 2.5}, CURVE, arrays, 0, 100)
+
+
+def started(root):
+    store = RunStore(root)
+    store.scratch(SPEC.run_id).mkdir(parents=True)
+    (store.scratch(SPEC.run_id) / "checkpoint.safetensors").write_bytes(b"weights")
+    return store
+
+
+def test_the_life_of_a_run(tmp_path):
+    store = RunStore(tmp_path)
+    assert store.status(SPEC.run_id) is None
+    store = started(tmp_path)
+    assert store.status(SPEC.run_id) == "partial"
+    store.add_failure(SPEC, "KeyError: 'x'")
+    assert store.status(SPEC.run_id) == "failed"
+    assert not store.settled(SPEC.run_id)
+    store.add(SPEC, finished(), {"seconds": 3.0})
+    assert store.status(SPEC.run_id) == "finished"
+    assert store.result(SPEC.run_id)["scalars"] == {"loss": 2.5}
+    assert store.curve(SPEC.run_id)["tokens"].to_list() == [1, 2]
+    assert store.arrays(SPEC.run_id)["losses"].tolist() == [0, 1, 2]
+    assert store.telemetry(SPEC.run_id)["seconds"] == 3.0
+    assert not store.scratch(SPEC.run_id).exists()
+
+
+def test_a_record_that_cannot_be_finished_does_not_appear(tmp_path):
+    store = started(tmp_path)
+    (store.scratch(SPEC.run_id) / "checkpoint.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="checkpoint"):
+        store.add(SPEC, finished(), {"seconds": 3.0})
+    assert store.status(SPEC.run_id) is None
+
+
+def test_equal_runs_give_equal_bytes(tmp_path):
+    records = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        store = started(tmp_path / name)
+        store.add(SPEC, finished(), {"seconds": len(name) + len(records)})
+        records.append({path.name: path.read_bytes() for path in store.folder(SPEC.run_id).iterdir()})
+    assert records[0] == records[1]
+
+
+def test_a_garbled_record_is_named(tmp_path):
+    store = started(tmp_path)
+    store.add(SPEC, finished(), {"seconds": 3.0})
+    (store.folder(SPEC.run_id) / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"result\.json: not JSON"):
+        store.status(SPEC.run_id)

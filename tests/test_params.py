@@ -1,0 +1,71 @@
+"""params.yaml: what is accepted comes back as it was written, what is wrong is named by file, field and value."""
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.params import Params, SizesByTokens, read_params
+from tests.small_study import SMALL
+
+
+def edited(tmp_path, before, after):
+    assert before in SMALL
+    path = tmp_path / "params.yaml"
+    path.write_text(SMALL.replace(before, after, 1))
+    return path
+
+
+def test_the_projects_own_file_is_valid_and_frozen():
+    params = read_params()
+    assert isinstance(params, Params)
+    assert isinstance(params.language_model.grid, SizesByTokens)
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.retries = 5
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    written = read_params(edited(tmp_path, "matrix_rate: 0.01", "matrix_rate: 0.01"))
+    assert read_params(edited(tmp_path, "matrix_rate: 0.01", "matrix_rate: 1e-2")) == written
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("depth: 2", "depht: 2", r"language_model\.model\.depht: unknown key \(value 2\)"),
+        ("depth: 2", "depth: two", r"model\.depth: Input should be a valid integer \(value 'two'\)"),
+        ("depth: 2", "depth: 2.5", r"model\.depth: .*integer.*\(value 2\.5\)"),
+        ("depth: 2, ", "", r"language_model\.model\.depth: missing"),
+        ("[20_000,", "[-20_000,", r"grid\.sizes_by_tokens\.tokens\.0: .*greater than 0 \(value -20000\)"),
+        ("widths: [16, 32]", "widths: []", r"grid\.sizes_by_tokens\.widths: .*at least 1 item.*\[\]"),
+        ("head_size: 16", "head_size: 24", r"grid\.widths: 16 is not divisible by model\.head_size 24"),
+        ("head_size: 16", "head_size: 1", r"model\.head_size: 1 is odd"),
+        ("{tokens: 256", "{tokens: 250", r"batch\.tokens: 250 is not a multiple of model\.context 64"),
+        ("seeds: [1]", "seeds: [0]", r"replicates\.seeds: 0 is already language_model\.seed"),
+        ("kind: wsd", "kind: step", r"schedule\.kind: .*'wsd' or 'cosine' \(value 'step'\)"),
+        ("kind: sizes_by_tokens", "kind: spiral", r"language_model\.grid: .*spiral"),
+        (
+            "validation_fraction: 0.3",
+            "validation_fraction: 1.5",
+            r"prepare\.validation_fraction: .*less than 1 \(value 1\.5\)",
+        ),
+        ("bootstrap: 100", "bootstrap: yes", r"fit\.bootstrap: .*integer"),
+        ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),
+    ],
+)
+def test_faults_are_named(tmp_path, before, after, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_params(edited(tmp_path, before, after))
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_fault_of_a_file_is_told_at_once(tmp_path):
+    path = edited(tmp_path, "depth: 2", "depth: two")
+    path.write_text(path.read_text().replace("retries: 2", "retries: -2"))
+    with pytest.raises(ValueError, match="depth") as caught:
+        read_params(path)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing\.yaml: no such file"):
+        read_params(tmp_path / "nothing.yaml")
