@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.corpus.batches import WindowOrder, evaluation_set
+from pipeline.corpus.batches import EvaluationSet, WindowOrder, evaluation_set
 from pipeline.models.parametrization import initialise
 from pipeline.models.transformer import Shape, Transformer
 from pipeline.params import Batch, Evaluation, Model
@@ -24,7 +25,7 @@ from pipeline.training.schedule import Course, batch_tokens
 CURVE_STEPS = 20
 PATIENCE_ROWS = 10
 BELOW_START = 0.999
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Recipe:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """Token streams, one-dimensional; the text bytes each token stands for (int32, one entry a token id); and where
     each validation document starts, in tokens."""
@@ -181,15 +182,20 @@ def _backward(model: Transformer, windows: Tensor, micro_batch: int, device: tor
 
 @torch.no_grad()
 def _evaluate(model: Transformer, recipe: Recipe, data: Data, device: torch.device) -> tuple[np.ndarray, ...]:
-    held, asked = data.validation, recipe.evaluation
-    chosen = evaluation_set(
-        held, data.validation_documents, recipe.shape.context, asked.windows, asked.windows_per_document
-    )
+    chosen = _evaluation_set(data, recipe.shape.context, recipe.evaluation)
     sums = []
     for chunk in torch.from_numpy(chosen.windows).split(EVALUATION_BATCH):
         with arithmetic(device):
             sums.append(model.loss(chunk.to(device), reduction="none").sum(dim=1).cpu())
     return torch.cat(sums).numpy(), data.token_bytes[chosen.windows[:, 1:]].sum(axis=1), chosen.documents
+
+
+@lru_cache(maxsize=1)
+def _evaluation_set(data: Data, context: int, asked: Evaluation) -> EvaluationSet:
+    """The validation windows, found once for all runs of a worker."""
+    return evaluation_set(
+        data.validation, data.validation_documents, context, asked.windows, asked.windows_per_document
+    )
 
 
 def _divergence(mean: float, high_rows: int, tokens: int, start: float) -> str | None:

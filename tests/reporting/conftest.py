@@ -142,7 +142,7 @@ language_model:
   optimizer: {kind: muon, matrix_rate: 0.01, embedding_rate: 0.008, head_rate: 0.008}
   batch: {tokens: 256}
   schedule: {kind: wsd, warmup_tokens: 12800}
-  evaluation: {windows: 64}
+  evaluation: {windows: 64, windows_per_document: 4}
 train: {micro_batch_tokens: 4096, checkpoint_seconds: 30.0, retries: 2}
 collect: {}
 fit: {convention: non_embedding, bootstrap: 200}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
@@ -27,10 +28,17 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
     if corpus.digest != spec.data_digest:
         raise ValueError(f"{context.tokens}: digest {corpus.digest[:12]} is not the planned {spec.data_digest[:12]}")
     recipe = recipe_of(spec)
-    data = trainer.Data(corpus.train, corpus.validation, corpus.token_bytes, corpus.validation_documents)
+    data = _data(context.tokens, corpus.digest)
     places = trainer.Places(context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens)
     for event in trainer.train(recipe, data, places, prepare_device()):
         yield _result(event, recipe) if isinstance(event, trainer.Outcome) else Progress(event.tokens)
+
+
+@lru_cache(maxsize=1)
+def _data(tokens: str, digest: str) -> trainer.Data:
+    """The corpus in `tokens`, opened once for all runs of a worker; `digest` tells one corpus from another."""
+    corpus = open_corpus(Path(tokens))
+    return trainer.Data(corpus.train, corpus.validation, corpus.token_bytes, corpus.validation_documents)
 
 
 def recipe_of(spec: RunSpec) -> trainer.Recipe:
