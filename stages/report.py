@@ -18,7 +18,13 @@ CHAPTERS = {"language_model": (describe, draw)}
 
 
 def main() -> None:
-    """Read what the stages before left, and write reports/index.html with its figures and tables."""
+    """Writes the report and mirrors it."""
+    write_report()
+    mirror("report")
+
+
+def write_report() -> None:
+    """Reads what the stages before left, and writes reports/index.html with its figures and tables."""
     params = read_params()
     inputs = read_inputs(ROOT)
     parts = []
@@ -31,7 +37,6 @@ def main() -> None:
     page = build_page(params, inputs, parts, read_provenance(ROOT))
     write_page(ROOT / "reports", page)
     print(f"reports/index.html: {len(page.html.encode()) / 1e6:.2f} MB, {len(page.files)} figures and tables beside it")
-    mirror("report")
 
 
 if __name__ == "__main__":
