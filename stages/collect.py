@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.tracking import mirror
-
 from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.results import collect
 from pipeline.stage import run_stage
+from pipeline.tracking import mirror
 
 OUT = Path("results")
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.tracking import mirror
-
 from pipeline.params import read_params
 from pipeline.planning.table import plan_table
 from pipeline.stage import run_stage
 from pipeline.study import make_bill, plan_runs
+from pipeline.tracking import mirror
 
 OUT = Path("plan/runs.parquet")
 

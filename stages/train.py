@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline.tracking import mirror, run_mirror
-
 from pipeline.execution.cluster import Cluster
 from pipeline.execution.executor import Executor, Policy
 from pipeline.execution.progress import Display
@@ -15,6 +13,7 @@ from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.stage import run_stage
 from pipeline.study import make_bill
+from pipeline.tracking import mirror, run_mirror
 
 
 def main() -> int:
