@@ -49,7 +49,9 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Takes note of one event."""
         run_id = event.spec.run_id
-        if event.done:
+        if event.result:
+            self.tokens[run_id] = (event.result.resumed_from, event.result.done)
+        elif event.done:
             first, _ = self.tokens.get(run_id, (event.done, event.done))
             self.tokens[run_id] = (first, event.done)
         if event.kind == "retried":

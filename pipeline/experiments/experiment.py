@@ -72,17 +72,6 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A drawn figure: file stem, caption in one or two sentences, SVG text, and the table it was drawn from."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-    table: pl.DataFrame
-
-
-@dataclass(frozen=True)
 class CorpusFacts:
     """What a planner may know of the corpus: its digest, the size of its vocabulary, its training tokens."""
 

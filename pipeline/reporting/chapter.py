@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import polars as pl
+
 from pipeline.reporting.tables import Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure: file stem, caption in one or two sentences, SVG text, and the table it was drawn from."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    table: pl.DataFrame
 
 
 @dataclass(frozen=True)

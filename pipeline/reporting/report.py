@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,20 +14,10 @@ from markupsafe import Markup, escape
 
 from pipeline.params import Params
 from pipeline.reporting import study_tables
-from pipeline.reporting.chapter import Chapter
+from pipeline.reporting.chapter import Chapter, Figure
 from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.tables import Table, csv_text, findings_table
-
-
-class Picture(Protocol):
-    """A drawn figure, as experiments make it: file stem, title, caption, SVG text, and the table it was drawn from."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-    table: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -35,7 +25,7 @@ class Part:
     """One experiment of the page: its words and tables, and its figures with the headline first."""
 
     chapter: Chapter
-    figures: Sequence[Picture]
+    figures: Sequence[Figure]
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ def write_page(folder: Path, page: Page) -> None:
     (folder / "index.html").write_text(page.html, encoding="utf-8", newline="\n")
 
 
-def _files(figures: Sequence[Picture], tables: Sequence[Table]) -> dict[str, str]:
+def _files(figures: Sequence[Figure], tables: Sequence[Table]) -> dict[str, str]:
     files: dict[str, str] = {}
     for name, text in (
         *((f"figures/{figure.name}.svg", figure.svg) for figure in figures),

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.experiment import Figure
 from pipeline.experiments.language_model import draw_checks
 from pipeline.experiments.language_model.scene import LOSS, SIZE, TOKENS, Scene, make_scene
+from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     INK,
     count_axis,

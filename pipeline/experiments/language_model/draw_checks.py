@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.experiment import Figure
 from pipeline.experiments.language_model.scene import LAW_NAMES, SIZE, TOKENS, Scene, usable_rows
+from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     BLUE,
     GREEN,
