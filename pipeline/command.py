@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def bill() -> None:
     """Print what the next study would train and what it costs, without training."""
     from pipeline.study import make_bill, plan_runs
 
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may stop early
     tokens = Path("data/tokens")
     if not tokens.exists():
         raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
