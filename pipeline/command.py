@@ -26,6 +26,7 @@ def main() -> None:
 
 def bill() -> None:
     """Print what the next study would train and what it costs, without training."""
+    from pipeline.execution.run_store import RunStore
     from pipeline.study import make_bill, plan_runs
 
     if hasattr(signal, "SIGPIPE"):
@@ -33,8 +34,9 @@ def bill() -> None:
     tokens = Path("data/tokens")
     if not tokens.exists():
         raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
-    specs, _ = plan_runs(read_params(), tokens)
-    print(make_bill(specs).text())
+    params = read_params()
+    specs, _ = plan_runs(params, tokens)
+    print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text())
 
 
 def track() -> None:

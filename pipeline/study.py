@@ -23,8 +23,7 @@ def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     return specs, [describe(spec, params.language_model.seed) for spec in specs]
 
 
-def make_bill(specs: list[RunSpec], root: Path | None = None) -> Bill:
-    """The bill of `specs` against the run store at `root` (default: the working directory)."""
-    store = RunStore(root or Path.cwd())
+def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
+    """The bill of `specs` against what `store` holds."""
     throughput = Throughput(specs, store)
     return draw_bill(specs, store.status, throughput.seconds, num_workers(), throughput.basis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
 from pipeline.planning.table import plan_table
 from pipeline.stage import run_stage
@@ -17,7 +18,7 @@ def main() -> None:
     """Writes plan/runs.parquet."""
     params = read_params()
     specs, described = plan_runs(params, Path("data/tokens"))
-    print(make_bill(specs).text(), flush=True)
+    print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text(), flush=True)
     OUT.parent.mkdir(exist_ok=True)
     plan_table(specs, described).write_parquet(OUT)
     mirror("plan")

@@ -21,8 +21,8 @@ def main() -> int:
     settings = read_params().train
     _, specs = read_plan(Path("plan/runs.parquet"))
     store = RunStore(Path.cwd(), settings.storage)
-    bill = make_bill(specs)
-    print(bill.text().splitlines()[0], flush=True)
+    bill = make_bill(specs, store)
+    print(bill.summary, flush=True)
     for folder in ("runs", "telemetry"):
         Path(folder).mkdir(exist_ok=True)
     failed: dict[str, str] = {}

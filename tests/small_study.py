@@ -1,4 +1,4 @@
-"""A params.yaml for a study of seconds, on the source text of the project itself."""
+"""Small inputs shared by tests: a params.yaml for a study of seconds on the project's own source, and a manifest."""
 
 SMALL = """
 study: {name: small}
@@ -20,3 +20,18 @@ collect: {}
 fit: {convention: non_embedding, bootstrap: 100}
 report: {}
 """
+
+MANIFEST = {
+    "digest": "ab" * 32,
+    "dtype": "uint8",
+    "vocab_size": 256,
+    "separator": 0,
+    "train": {"tokens": 2_000_000, "documents": 900, "bytes": 1_999_100},
+    "validation": {"tokens": 100_000, "documents": 50, "bytes": 99_950},
+    "sources": [{"kind": "text", "path": "corpus", "documents": 950, "bytes": 2_099_050, "sha256": "cd" * 32}],
+    "duplicates": 3,
+    "empty": 1,
+    "invalid": 2,
+    "split": {"fraction": 0.05, "seed": 0, "rule": "hash of the text"},
+    "tokenizer": {"kind": "bytes"},
+}

@@ -34,13 +34,12 @@ class Policy:
 
 @dataclass
 class Attempt:
-    """A run under way: its micro-batch in tokens, how often it was tried, when it began (seconds), tokens done."""
+    """A run under way: its micro-batch in tokens, how often it was tried, when it began (seconds)."""
 
     spec: RunSpec
     micro_batch: int
     number: int = 1
     began: float = field(default_factory=time.monotonic)
-    done: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class Event:
     spec: RunSpec
     done: int = 0
     result: RunResult | None = None
-    telemetry: dict | None = None
     detail: str = ""
 
 
@@ -62,9 +60,8 @@ class Executor:
         self, specs: list[RunSpec], store: RunStore, cluster: Cluster, policy: Policy, watch: Callable[[Event], None]
     ):
         self.store, self.cluster, self.policy, self.watch = store, cluster, policy, watch
-        self.specs = {spec.run_id: spec for spec in specs}
         self.waiting = {spec.run_id: spec for spec in specs if not store.settled(spec.run_id)}
-        work = {run_id: spec.flops if run_id in self.waiting else 0.0 for run_id, spec in self.specs.items()}
+        work = {spec.run_id: spec.flops if spec.run_id in self.waiting else 0.0 for spec in specs}
         self.longest = critical_path(specs, work)
         self.running: dict[object, Attempt] = {}
         self.failed: dict[str, str] = {}
@@ -80,8 +77,8 @@ class Executor:
                 self._start_ready()
                 if not self.running:
                     return self.failed
-                handle, event = self.cluster.next_event(list(self.running))
-                self._take(handle, event)
+                while not self._take(*self.cluster.next_event(list(self.running))):
+                    pass
         finally:
             self.cluster.cancel(list(self.running))
 
@@ -107,19 +104,19 @@ class Executor:
         )
         self.running[self.cluster.submit(spec, context)] = attempt
 
-    def _take(self, handle: object, event: Progress | RunResult | Failure) -> None:
+    def _take(self, handle: object, event: Progress | RunResult | Failure) -> bool:
+        """Deals with one report; True when it ended an attempt, so that the plan must be looked at again."""
         attempt = self.running[handle]
         if isinstance(event, Progress):
-            attempt.done = event.done
             self.watch(Event("progress", attempt.spec, done=event.done))
-            return
+            return False
         del self.running[handle]
         if isinstance(event, RunResult):
-            telemetry = _telemetry(attempt, event, self.cluster.gpus)
-            self.store.add(attempt.spec, event, telemetry)
-            self.watch(Event(event.status, attempt.spec, event.done, event, telemetry, event.reason or ""))
+            self.store.add(attempt.spec, event, _telemetry(attempt, event, self.cluster.gpus))
+            self.watch(Event(event.status, attempt.spec, event.done, event, event.reason or ""))
         else:
             self._handle(attempt, event)
+        return True
 
     def _handle(self, attempt: Attempt, failure: Failure) -> None:
         spec, halved = attempt.spec, attempt.micro_batch // 2

@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.execution.executor import Event
 from pipeline.planning.bill import Bill
+from pipeline.planning.run_spec import SETTLED
 
-ENDED = ("finished", "diverged", "failed")
+ENDED = (*SETTLED, "failed")
 
 
 class Display:

@@ -18,7 +18,7 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from pipeline.experiments.experiment import RunResult
-from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.table import CURVES, schema
 
 
@@ -38,7 +38,7 @@ class RunStore:
 
     def settled(self, run_id: str) -> bool:
         """True for a run that is never trained again: it finished, or it diverged."""
-        return self.status(run_id) in ("finished", "diverged")
+        return self.status(run_id) in SETTLED
 
     def folder(self, run_id: str) -> Path:
         """The folder of the record."""

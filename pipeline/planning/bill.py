@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec
 
 MOST_LINES = 24
 REASONS = {
@@ -41,12 +41,17 @@ class Bill:
         """The runs that must be trained."""
         return [line for line in self.lines if not line.reused]
 
+    @property
+    def summary(self) -> str:
+        """How many runs are new and how many reused, in one line."""
+        return f"{len(self.lines)} runs planned: {len(self.new)} new, {len(self.lines) - len(self.new)} reused"
+
     def text(self) -> str:
         """The bill as lines of text: a summary, then the new runs and their cost, the most expensive first."""
-        new, reused = self.new, len(self.lines) - len(self.new)
+        new = self.new
         flops, spared = sum(x.spec.flops for x in new), sum(x.spec.flops for x in self.lines if x.reused)
         lines = [
-            f"{len(self.lines)} runs planned: {len(new)} new, {reused} reused",
+            self.summary,
             f"to spend: {flops:.3g} FLOPs, about {self.minutes:.1f} minutes on {self.workers} workers ({self.basis})",
             f"reused:   {spared:.3g} FLOPs",
         ]
@@ -70,7 +75,7 @@ def draw_bill(
     lines = []
     for spec in specs:
         held = status(spec.run_id)
-        reused = held in ("finished", "diverged")
+        reused = held in SETTLED
         lines.append(Line(spec, reused, REASONS[held], 0.0 if reused else cost(spec)))
     seconds = {line.spec.run_id: line.seconds for line in lines}
     longest = max(critical_path(specs, seconds).values(), default=0.0)

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTLED = ("finished", "diverged")
+"""How a run can have ended that is never trained again: a diverged run is a result too."""
 
 
 @dataclass(frozen=True)

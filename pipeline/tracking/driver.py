@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
+from pipeline.planning.run_spec import SETTLED
 from pipeline.reporting.provenance import read_provenance
 from pipeline.tracking.run_records import planned_facts, published_records, run_hash, run_record, settled_runs
 from pipeline.tracking.stage_records import OUTPUTS, stage_record, train_identity
@@ -53,7 +54,7 @@ def run_mirror(store: RunStore) -> Iterator[Callable[[Event], None]]:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
 
         def track(event: Event) -> None:
-            if event.kind in ("finished", "diverged"):
+            if event.kind in SETTLED:
                 tasks.append(pool.submit(write, event.spec.run_id))
 
         yield track

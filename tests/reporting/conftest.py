@@ -16,6 +16,7 @@ import pytest
 from pipeline.experiments.language_model.judge import judge
 from pipeline.fitting.forms import QForm
 from pipeline.params import read_params
+from tests.small_study import MANIFEST
 
 _ROOT = Path(__file__).parents[2]
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(_ROOT)}
@@ -148,21 +149,6 @@ collect: {}
 fit: {convention: non_embedding, bootstrap: 200}
 report: {subtitle: "a test study"}
 """
-
-MANIFEST = {
-    "digest": "ab" * 32,
-    "dtype": "uint8",
-    "vocab_size": 256,
-    "separator": 0,
-    "train": {"tokens": 2_000_000, "documents": 900, "bytes": 1_999_100},
-    "validation": {"tokens": 100_000, "documents": 50, "bytes": 99_950},
-    "sources": [{"kind": "text", "path": "corpus", "documents": 950, "bytes": 2_099_050, "sha256": "cd" * 32}],
-    "duplicates": 3,
-    "empty": 1,
-    "invalid": 2,
-    "split": {"fraction": 0.05, "seed": 0, "rule": "hash of the text"},
-    "tokenizer": {"kind": "bytes"},
-}
 
 
 def write_study(root: Path, runs: pl.DataFrame, telemetry: bool = True) -> Path:

@@ -24,23 +24,10 @@ from pipeline.params import read_params
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import plan_table
 from pipeline.results import collect
+from tests.small_study import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_ROWS = 700
-MANIFEST = {
-    "digest": "ab" * 32,
-    "dtype": "uint8",
-    "vocab_size": 256,
-    "separator": 0,
-    "train": {"tokens": 2_000_000, "documents": 900, "bytes": 1_999_100},
-    "validation": {"tokens": 100_000, "documents": 50, "bytes": 99_950},
-    "sources": [{"kind": "text", "path": "corpus", "documents": 950, "bytes": 2_099_050, "sha256": "cd" * 32}],
-    "duplicates": 3,
-    "empty": 1,
-    "invalid": 2,
-    "split": {"fraction": 0.05, "seed": 0, "rule": "hash of the text"},
-    "tokenizer": {"kind": "bytes"},
-}
 FINDINGS = {
     "language_model": {
         "summary": {
