@@ -220,13 +220,25 @@ class Collect(Section):
 
 
 class Fit(Section):
-    """`convention` is the N of the headline law; `bootstrap` counts resamples of runs; the rest split the hold-out."""
+    """`convention` is the N of the headline law; `bootstrap` counts resamples of runs.
+
+    `delta` is the threshold of huber and asymmetric on ln L, None for one adapted to the noise. `holdout_quantile` of
+    compute splits the hold-out that chooses the law.
+    """
 
     convention: Literal["total", "non_embedding", "with_head"]
+    estimator: Literal["huber", "l1", "l2", "asymmetric"] = "huber"
+    delta: PositiveFloat | None = None
     bootstrap: Annotated[int, Field(ge=100)]
     holdout_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    num_starts: PositiveInt = 64
-    seed: int = 0
+    num_starts: PositiveInt = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _delta_has_a_use(self) -> Fit:
+        if self.delta is not None and self.estimator in ("l1", "l2"):
+            raise ValueError(f"delta: {self.delta} has no effect with estimator {self.estimator}")
+        return self
 
 
 class Report(Section):

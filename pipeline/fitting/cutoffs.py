@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.forms import log_loss_gradient
+from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
+from pipeline.fitting.laws.jets import variables
+from pipeline.fitting.laws.law import log_losses
+from pipeline.fitting.newton import minimise
 from pipeline.fitting.points import cells
-from pipeline.fitting.solver import FEWEST_SPARE, Fit, minimise, starting_points
-from pipeline.fitting.validation import LackOfFit, lack_of_fit
+from pipeline.fitting.solver import Fit
+from pipeline.fitting.starts import starting_points
 
+FEWEST_SPARE = 3
+"""Cells beyond the number of parameters that a subset must keep."""
 FEWEST_LEVELS = 4
 """Sizes, and token counts, that a subset must keep before a law is said to hold on it."""
 
@@ -30,7 +35,15 @@ class Subset:
     lack_of_fit: LackOfFit | None
 
 
-def cutoffs(whole: Fit, N: NDArray, D: NDArray, sd: float, num_levels: int = 12, num_starts: int = 6) -> list[Subset]:
+def cutoffs(
+    whole: Fit,
+    N: NDArray,
+    D: NDArray,
+    sd: float,
+    noise_freedom: int | None = None,
+    num_levels: int = 12,
+    num_starts: int = 6,
+) -> list[Subset]:
     """The law refitted to every subset N >= N_min, D >= D_min that is large enough, sorted by (N_min, D_min).
 
     Large enough: FEWEST_LEVELS sizes and token counts, and FEWEST_SPARE cells beyond the parameters. At most
@@ -47,22 +60,29 @@ def cutoffs(whole: Fit, N: NDArray, D: NDArray, sd: float, num_levels: int = 12,
                 chosen.append((float(N_min), float(D_min), sizes, tokens, kept))
     if not chosen:
         return []
-    starts = np.concatenate([whole.theta[None], starting_points(whole.form, whole.points, num_starts)])
+    starts = np.concatenate([whole.theta[None], starting_points(whole.form, whole.points, num_starts, whole.estimator)])
     weights = np.array([kept for *_, kept in chosen], float) * whole.points.weights
     minima = minimise(
-        whole.form, whole.points, np.tile(starts, (len(chosen), 1)), np.repeat(weights, len(starts), axis=0)
+        whole.form,
+        whole.points,
+        np.tile(starts, (len(chosen), 1)),
+        whole.estimator,
+        np.repeat(weights, len(starts), axis=0),
     )
     objective = minima.objective.reshape(len(chosen), len(starts))
     theta = minima.theta.reshape(len(chosen), len(starts), -1)[np.arange(len(chosen)), objective.argmin(axis=1)]
-    log_L, J = log_loss_gradient(theta, whole.points.x, whole.points.y)
-    residuals = whole.points.log_L - log_L
+    residuals = whole.points.log_L - log_losses(whole.form, theta, whole.points.at)
+    jet = whole.form.log_loss(variables(theta), whole.points.at)
+    J = jet.gradient(num_parameters, residuals.shape).transpose(0, 2, 1)
     return [
         Subset(
             *bounds,
             num_points=int(kept.sum()),
             theta=theta[row],
             rms=float(np.sqrt(np.average(residuals[row, kept] ** 2, weights=whole.points.weights[kept]))),
-            lack_of_fit=lack_of_fit(residuals[row, kept], J[row, kept], cell[kept], sd**2 * np.eye(kept.sum()), sd),
+            lack_of_fit=lack_of_fit(
+                residuals[row, kept], J[row, kept], cell[kept], sd**2 * np.eye(kept.sum()), sd, noise_freedom
+            ),
         )
         for row, (*bounds, kept) in enumerate(chosen)
     ]

@@ -1,10 +1,14 @@
-"""IsoFLOP minima from a grid of sizes by token counts, without any law (approach 2 of arXiv 2203.15556).
+"""IsoFLOP minima without any law (approach 2 of arXiv 2203.15556), from a grid of sizes by tokens or from budgets.
 
-At a budget C the loss of each size is interpolated in (ln D, ln L) at D = C / (6 N), inside the measured range of D
-only. The minimum over N is the vertex of a least-squares parabola in ln N through the sizes around the smallest loss.
-Akima interpolation (arXiv 2406.19146) needs five sizes a budget and follows noise; a parabola needs three but is biased
-when the sizes lie off-centre (arXiv 2603.22339), so budgets whose smallest loss is at an edge are
-refused, as are parabolas that open downwards and vertices outside the sizes used; every refusal carries its reason.
+`isoflop` interpolates the loss of each size in (ln D, ln L) at D = C / (6 N), inside the measured range of D only;
+`isoflop_runs` takes runs that were trained at given budgets. The minimum over N is the vertex of a least-squares
+parabola in ln N through the sizes around the smallest loss, or the minimum of an Akima interpolation
+(arXiv 2406.19146). Akima needs five sizes a budget and follows noise; a parabola needs three but is biased when the
+sizes lie off-centre (arXiv 2603.22339). Budgets whose minimum is at an edge are refused, as are parabolas that open
+downwards and vertices outside the sizes used; every refusal carries its reason.
+
+The interval of the exponent resamples noise in the manner of arXiv 2406.19146: every run's ln L receives fresh noise
+and the minima are found again. Leaving runs out instead would tear holes into the curves that are interpolated.
 """
 
 from __future__ import annotations
@@ -13,20 +17,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
-from pipeline.fitting.forms import FLOPS_PER_PARAMETER_TOKEN
-from pipeline.fitting.uncertainty import percentile_interval
+from pipeline.fitting.intervals import percentile_interval
+from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 
 FEWEST_SIZES = 3
 """Sizes that must reach a budget before a minimum is looked for: three determine a parabola."""
+FEWEST_FOR_AKIMA = 5
+"""With fewer sizes every slope of an Akima interpolation rests on extrapolated end slopes."""
 WINDOW = 5
-"""Sizes nearest to the smallest loss that the parabola goes through."""
+"""Sizes nearest to the smallest loss that a parabola goes through."""
+SAME_BUDGET = 1e-9
+"""Relative difference of C up to which runs belong to one budget: rounding of floats, not of token counts."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One budget: C (FLOPs), sizes N (parameters) that reach it, their interpolated loss (nats/token), the optimum.
+    """One budget: C (FLOPs), sizes N (parameters) that reach it, their loss there (nats/token), the optimum.
 
     `N_star` is None when refused; `reason` then says why.
     """
@@ -58,77 +66,103 @@ class IsoFlop:
 
 
 def isoflop(
-    N: ArrayLike, D: ArrayLike, L: ArrayLike, noise_sd: float, num_resamples: int, seed: int, num_budgets: int = 12
+    N: ArrayLike, D: ArrayLike, L: ArrayLike, noise_sd: ArrayLike, num_resamples: int, seed: int, num_budgets: int = 12
 ) -> IsoFlop:
     """The isoFLOP minima of a table of runs (N parameters, D tokens, L nats/token) and the exponent of N*(C).
 
-    The exponent is a least-squares slope of ln N* on ln C over accepted minima. Its interval comes from resampling
-    runs in the manner of arXiv 2406.19146: every run's ln L receives fresh noise of sd `noise_sd` and the minima are
-    found again; leaving runs out instead would tear holes into the curves that are interpolated.
+    The exponent is a least-squares slope of ln N* on ln C over accepted minima. `noise_sd` is the sd of one run's ln L,
+    for all runs or one each; the mean over the seeds of a point has less. Raises ValueError for a value not positive.
     """
-    sizes, curves = _curves(np.asarray(N, float), np.asarray(D, float), np.log(np.asarray(L, float)))
+    N, D, L = positive_columns(N=N, D=D, L=L)
+    sizes, curves = _curves(N, D, np.log(L), _noise(noise_sd, len(N)))
     if len(sizes) < FEWEST_SIZES:
         return IsoFlop([], None, None)
-    budgets = _budgets(sizes, curves, num_budgets)
-    random = np.random.default_rng(seed)
-    measured = [(log_D, log_L[:, None]) for log_D, log_L in curves]
-    noisy = [(x, y[:, None] + noise_sd * random.standard_normal((len(y), num_resamples))) for x, y in curves]
-    values, drawn = _interpolate(sizes, measured, budgets), _interpolate(sizes, noisy, budgets)
-    slices, draws = [], np.full((len(budgets), num_resamples), np.nan)
-    for index, C in enumerate(budgets):
-        inside = ~np.isnan(values[:, index, 0])
-        log_N, log_L = np.log(sizes[inside]), values[inside, index, 0]
-        if len(log_N) < FEWEST_SIZES:
-            N_star, reason = None, f"{len(log_N)} sizes reach this budget, {FEWEST_SIZES} are needed"
-        else:
-            vertex, reason = parabola_minimum(log_N, log_L)
-            N_star = None if reason else float(np.exp(vertex))
-        slices.append(Slice(float(C), sizes[inside], np.exp(log_L), N_star, reason))
-        if N_star is not None:
-            found = [parabola_minimum(log_N, column) for column in drawn[inside, index].T]
-            draws[index] = [np.nan if why else vertex for vertex, why in found]
-    log_C = np.log(budgets)
-    point = np.array([np.nan if part.N_star is None else np.log(part.N_star) for part in slices])
-    exponent = _slope(log_C, point)
-    slopes = [_slope(log_C, column) for column in draws.T] if exponent is not None else []
-    known = np.array([slope for slope in slopes if slope is not None])
-    return IsoFlop(slices, exponent, percentile_interval(known) if len(known) > 0.5 * num_resamples else None)
+    budgets, random = _budgets(sizes, curves, num_budgets), np.random.default_rng(seed)
+    columns = [(log_D, _with_resamples(mean, sd, num_resamples, random)) for log_D, mean, sd in curves]
+    values = _interpolate(sizes, columns, budgets)
+    tables = [(sizes[here], values[here, index]) for index, here in enumerate(~np.isnan(values[:, :, 0]).T)]
+    return _judged(budgets, tables, "parabola")
+
+
+def isoflop_runs(
+    C: ArrayLike, N: ArrayLike, L: ArrayLike, noise_sd: ArrayLike, num_resamples: int, seed: int, method: str = "akima"
+) -> IsoFlop:
+    """The isoFLOP minima of runs at given budgets (C FLOPs, N parameters, L nats/token) and the exponent of N*(C).
+
+    `method` finds the minimum in a budget: "akima" or "parabola", as above. Runs of one size and budget are seeds and
+    their ln L is averaged. The exponent is a least-squares slope of ln N* on ln C over accepted minima, every one with
+    the same weight; arXiv 2406.19146 calls that its basic fit. `noise_sd` is the sd of one run's ln L, for all runs or
+    one each when noise depends on the loss. Raises ValueError for an unknown method or a value that is not positive.
+    """
+    if method not in MINIMA:
+        raise ValueError(f"method: {method!r} is not one of {sorted(MINIMA)}")
+    C, N, L = positive_columns(C=C, N=N, L=L)
+    noise, random, tables = _noise(noise_sd, len(C)), np.random.default_rng(seed), []
+    order = np.argsort(C, kind="stable")
+    budgets = np.split(order, np.flatnonzero(np.diff(np.log(C[order])) > SAME_BUDGET) + 1)
+    for here in budgets:
+        sizes, log_L, sd = _means(N[here], np.log(L[here]), noise[here])
+        tables.append((sizes, _with_resamples(log_L, sd, num_resamples, random)))
+    return _judged(np.array([C[here[0]] for here in budgets]), tables, method)
 
 
 def parabola_minimum(log_N: NDArray, log_L: NDArray, window: int = WINDOW) -> tuple[float, str]:
     """(ln N*, "") or (nan, reason): the vertex of the parabola through the sizes nearest to the smallest loss."""
     order = np.argsort(log_N)
-    log_N, log_L = log_N[order], log_L[order]
-    least = int(np.argmin(log_L))
-    if least in (0, len(log_N) - 1):
-        return np.nan, f"the smallest loss is at the {'smallest' if least == 0 else 'largest'} size that reaches it"
-    start = int(np.clip(least - window // 2, 0, max(0, len(log_N) - window)))
-    x, y = log_N[start : start + window], log_L[start : start + window]
-    curvature, slope, _ = np.linalg.lstsq(np.vander(x - x.mean(), 3), y, rcond=None)[0]
-    if curvature <= 0:
-        return np.nan, "the parabola opens downwards"
-    vertex = x.mean() - slope / (2 * curvature)
-    if not x[0] <= vertex <= x[-1]:
-        return np.nan, "the vertex of the parabola lies outside the sizes it was fitted to"
-    return float(vertex), ""
+    (vertex,), (reason,) = _parabola_minima(log_N[order], log_L[order, None], window)
+    return float(vertex), str(reason)
 
 
-def _curves(N: NDArray, D: NDArray, log_L: NDArray) -> tuple[NDArray, list[tuple[NDArray, NDArray]]]:
-    """Sizes with at least three token counts, and for each its (ln D, mean ln L over seeds) in rising order of D."""
+def positive_columns(**columns: ArrayLike) -> list[NDArray[np.float64]]:
+    """The columns as float arrays of one length; ValueError names a column that is empty, uneven or not positive."""
+    arrays = {name: np.atleast_1d(np.asarray(values, float)) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1 or not min(lengths.values()):
+        raise ValueError(f"{', '.join(lengths)}: need one row a run, not {lengths}")
+    for name, values in arrays.items():
+        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if len(wrong):
+            raise ValueError(f"{name}: row {wrong[0]} is {values[wrong[0]]}; must be finite and positive")
+    return list(arrays.values())
+
+
+def _noise(noise_sd: ArrayLike, num_runs: int) -> NDArray:
+    noise = np.asarray(noise_sd, float)
+    if noise.shape not in ((), (num_runs,)) or not (np.isfinite(noise) & (noise >= 0)).all():
+        raise ValueError(f"noise_sd: {noise_sd!r} is not one number or one for each of {num_runs} runs, zero or more")
+    return np.broadcast_to(noise, (num_runs,))
+
+
+def _with_resamples(log_L: NDArray, sd: NDArray, num_resamples: int, random: np.random.Generator) -> NDArray:
+    """ln L (points, 1 + resamples): as measured, then with fresh noise."""
+    return log_L[:, None] + sd[:, None] * np.insert(random.standard_normal((len(sd), num_resamples)), 0, 0.0, axis=1)
+
+
+def _means(x: NDArray, log_L: NDArray, noise: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Rising distinct x, the mean ln L over the seeds at each, and the sd of that mean."""
+    values, member = np.unique(x, return_inverse=True)
+    count = np.bincount(member)
+    return values, np.bincount(member, log_L) / count, np.sqrt(np.bincount(member, noise**2)) / count
+
+
+def _curves(N: NDArray, D: NDArray, log_L: NDArray, noise: NDArray) -> tuple[NDArray, list[tuple[NDArray, ...]]]:
+    """Sizes with at least three token counts, and for each its (ln D, mean ln L over seeds, its sd), D rising."""
     sizes, curves = [], []
     for size in np.unique(N):
         here = N == size
-        tokens, member = np.unique(D[here], return_inverse=True)
+        tokens, mean, sd = _means(D[here], log_L[here], noise[here])
         if len(tokens) >= 3:
             sizes.append(size)
-            curves.append((np.log(tokens), np.bincount(member, log_L[here]) / np.bincount(member)))
+            curves.append((np.log(tokens), mean, sd))
     return np.array(sizes), curves
 
 
-def _budgets(sizes: NDArray, curves: list[tuple[NDArray, NDArray]], num_budgets: int) -> NDArray:
+def _budgets(sizes: NDArray, curves: list[tuple[NDArray, ...]], num_budgets: int) -> NDArray:
     """Budgets even in ln C between the first and the last that FEWEST_SIZES sizes reach; all of the range if none."""
-    low = np.sort([np.log(FLOPS_PER_PARAMETER_TOKEN * n) + x[0] for n, (x, _) in zip(sizes, curves, strict=True)])
-    high = np.sort([np.log(FLOPS_PER_PARAMETER_TOKEN * n) + x[-1] for n, (x, _) in zip(sizes, curves, strict=True)])
+    ends = (
+        np.array([(log_D[0], log_D[-1]) for log_D, *_ in curves]) + np.log(FLOPS_PER_PARAMETER_TOKEN * sizes)[:, None]
+    )
+    low, high = np.sort(ends, axis=0).T
     first, last = low[FEWEST_SIZES - 1], high[-FEWEST_SIZES]
     if first >= last:
         first, last = low[0], high[-1]
@@ -140,11 +174,72 @@ def _interpolate(sizes: NDArray, curves: list[tuple[NDArray, NDArray]], budgets:
     table = np.full((len(sizes), len(budgets), curves[0][1].shape[1]), np.nan)
     for row, (size, (log_D, log_L)) in enumerate(zip(sizes, curves, strict=True)):
         wanted = np.log(budgets / (FLOPS_PER_PARAMETER_TOKEN * size))
-        slack = 1e-9
-        inside = (wanted >= log_D[0] - slack) & (wanted <= log_D[-1] + slack)
-        if inside.any():
-            table[row, inside] = CubicSpline(log_D, log_L)(np.clip(wanted[inside], log_D[0], log_D[-1]))
+        inside = (wanted >= log_D[0] - SAME_BUDGET) & (wanted <= log_D[-1] + SAME_BUDGET)
+        table[row, inside] = CubicSpline(log_D, log_L)(np.clip(wanted[inside], log_D[0], log_D[-1]))
     return table
+
+
+def _edge(which: NDArray, last: int) -> NDArray:
+    """The reason for each column whose smallest loss is at entry 0 or `last`, else an empty string."""
+    at = "the smallest loss is at the {} size that reaches it"
+    return np.select([which == 0, which == last], [at.format("smallest"), at.format("largest")], "").astype(object)
+
+
+def _parabola_minima(log_N: NDArray, log_L: NDArray, window: int = WINDOW) -> tuple[NDArray, NDArray]:
+    """(ln N* or nan, reason or "") for each column of ln L (sizes, columns), sizes rising."""
+    least = np.argmin(log_L, axis=0)
+    reasons, vertices = _edge(least, len(log_N) - 1), np.full(log_L.shape[1], np.nan)
+    start = np.clip(least - window // 2, 0, max(0, len(log_N) - window))
+    for first in np.unique(start[reasons == ""]):
+        columns = np.flatnonzero((start == first) & (reasons == ""))
+        x, y = log_N[first : first + window], log_L[first : first + window, columns]
+        curvature, slope, _ = np.linalg.lstsq(np.vander(x - x.mean(), 3), y, rcond=None)[0]
+        up = curvature > 0
+        vertex = x.mean() - slope / (2 * np.where(up, curvature, 1.0))
+        inside = (x[0] <= vertex) & (vertex <= x[-1])
+        reasons[columns[~up]] = "the parabola opens downwards"
+        reasons[columns[up & ~inside]] = "the vertex of the parabola lies outside the sizes it was fitted to"
+        vertices[columns[up & inside]] = vertex[up & inside]
+    return vertices, reasons
+
+
+def _akima_minima(log_N: NDArray, log_L: NDArray) -> tuple[NDArray, NDArray]:
+    """(ln N* or nan, reason or "") for each column of ln L (sizes, columns), sizes rising.
+
+    Exact: on each piece c0 t^3 + c1 t^2 + c2 t + c3 the minimum is the root of the derivative with positive curvature.
+    """
+    c0, c1, c2, c3 = Akima1DInterpolator(log_N, log_L).c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(c1**2 - 3 * c0 * c2)
+        t = np.where(c1 > 0, -c2 / (c1 + root), (root - c1) / (3 * c0))
+        inside = (t > 0) & (t < np.diff(log_N)[:, None])
+        value = np.where(inside, ((c0 * t + c1) * t + c2) * t + c3, np.inf)
+    at = np.concatenate([np.broadcast_to(log_N[:, None], log_L.shape), log_N[:-1, None] + np.where(inside, t, 0.0)])
+    least = np.argmin(np.concatenate([log_L, value]), axis=0)
+    reasons = _edge(least, len(log_N) - 1)
+    return np.where(reasons == "", at[least, np.arange(log_L.shape[1])], np.nan), reasons
+
+
+MINIMA = {"akima": (FEWEST_FOR_AKIMA, _akima_minima), "parabola": (FEWEST_SIZES, _parabola_minima)}
+"""Ways to find the minimum in a budget: sizes needed, and the function of (ln N, ln L) that finds it."""
+
+
+def _judged(budgets: NDArray, tables: list[tuple[NDArray, NDArray]], method: str) -> IsoFlop:
+    """Minima and exponent; a budget's table is its sizes and ln L (sizes, 1 + resamples), the measured one first."""
+    fewest, minima = MINIMA[method]
+    slices, log_N_star = [], np.full((len(tables), tables[0][1].shape[1]), np.nan)
+    for index, (C, (sizes, log_L)) in enumerate(zip(budgets, tables, strict=True)):
+        if len(sizes) < fewest:
+            reason = f"{len(sizes)} sizes reach this budget, {fewest} are needed"
+        else:
+            vertices, (reason, *_) = minima(np.log(sizes), log_L)
+            log_N_star[index] = np.nan if reason else vertices
+        N_star = None if reason else float(np.exp(log_N_star[index, 0]))
+        slices.append(Slice(float(C), sizes, np.exp(log_L[:, 0]), N_star, reason))
+    exponent, *draws = (_slope(np.log(budgets), column) for column in log_N_star.T)
+    known = np.array([slope for slope in draws if slope is not None])
+    enough = exponent is not None and 2 * len(known) > max(1, len(draws))
+    return IsoFlop(slices, exponent, percentile_interval(known) if enough else None)
 
 
 def _slope(log_C: NDArray, log_N: NDArray) -> float | None:

@@ -2,46 +2,115 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+FLOPS_PER_PARAMETER_TOKEN = 6.0
+"""C = 6 N D: two FLOPs forward and four backward a parameter and token (arXiv 2001.08361, section 2.1)."""
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Where a law is evaluated: ln N, ln D, and further columns (ln of tokens; labels such as recipe as they are).
+
+    `ln_flops` is ln of the FLOPs a parameter and token, 0 in centred variables.
+    """
+
+    labels: ClassVar[tuple[str, ...]] = ("recipe",)
+
+    ln_N: NDArray[np.float64]
+    ln_D: NDArray[np.float64]
+    more: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    ln_flops: float = float(np.log(FLOPS_PER_PARAMETER_TOKEN))
+
+    @classmethod
+    def of(cls, N: ArrayLike, D: ArrayLike, columns: dict[str, ArrayLike] | None = None) -> Variables:
+        """The variables of runs in raw units: N parameters, D tokens, further columns by name."""
+        more = {
+            name: np.asarray(values, float) if name in cls.labels else np.log(np.asarray(values, float))
+            for name, values in (columns or {}).items()
+        }
+        return cls(np.log(np.asarray(N, float)), np.log(np.asarray(D, float)), more)
+
+    def __len__(self) -> int:
+        return len(self.ln_N)
+
+    @property
+    def ln_C(self) -> NDArray[np.float64]:
+        """ln C with C = 6 N D; in centred variables ln of C over its centre."""
+        return self.ln_N + self.ln_D + self.ln_flops
+
+    def centred(self) -> tuple[Variables, Variables]:
+        """(these with the means of ln N and ln D taken off, the means); tokens of any kind lose the mean of ln D."""
+        centre = Variables(np.asarray(self.ln_N.mean()), np.asarray(self.ln_D.mean()))
+        more = {name: values if name in self.labels else values - centre.ln_D for name, values in self.more.items()}
+        return Variables(self.ln_N - centre.ln_N, self.ln_D - centre.ln_D, more, 0.0), centre
+
+    def subset(self, kept: NDArray) -> Variables:
+        """The variables of the runs `kept` (mask or indices)."""
+        more = {name: values[kept] for name, values in self.more.items()}
+        return Variables(self.ln_N[kept], self.ln_D[kept], more, self.ln_flops)
+
 
 @dataclass(frozen=True)
 class Points:
-    """Runs ready for fitting: ln N and ln D minus their means, ln L in ln(nats/token), weights, and the means."""
+    """Runs ready for fitting: centred variables and their centre, ln L in ln(nats/token), weights."""
 
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
+    at: Variables
+    centre: Variables
     log_L: NDArray[np.float64]
     weights: NDArray[np.float64]
-    x_centre: float
-    y_centre: float
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.log_L)
+
+    @property
+    def least_loss(self) -> float:
+        """The smallest measured loss, nats/token."""
+        return float(np.exp(self.log_L.min()))
+
+    def placed(self, N: ArrayLike, D: ArrayLike, columns: dict[str, ArrayLike] | None = None) -> Variables:
+        """Other runs in the centred variables of these."""
+        other = Variables.of(N, D, columns)
+        more = {
+            name: values if name in Variables.labels else values - self.centre.ln_D
+            for name, values in other.more.items()
+        }
+        return Variables(other.ln_N - self.centre.ln_N, other.ln_D - self.centre.ln_D, more, 0.0)
+
+    def subset(self, kept: NDArray) -> Points:
+        """The runs `kept` (mask or indices), about the same centre."""
+        return Points(self.at.subset(kept), self.centre, self.log_L[kept], self.weights[kept])
 
 
-def centred_points(N: ArrayLike, D: ArrayLike, L: ArrayLike, weights: ArrayLike | None = None) -> Points:
+def centred_points(
+    N: ArrayLike,
+    D: ArrayLike,
+    L: ArrayLike,
+    weights: ArrayLike | None = None,
+    columns: dict[str, ArrayLike] | None = None,
+) -> Points:
     """The runs as centred logarithms; each counts `weights` times in the objective, None for once.
 
-    Raises ValueError when a value is not finite and positive.
+    Raises ValueError when a value is not finite and positive (a label: finite).
     """
-    columns = {"N": np.asarray(N, float), "D": np.asarray(D, float), "L": np.asarray(L, float)}
-    columns["weights"] = np.ones(len(columns["N"])) if weights is None else np.asarray(weights, float)
-    lengths = {name: len(values) for name, values in columns.items()}
+    table = {"N": np.asarray(N, float), "D": np.asarray(D, float), "L": np.asarray(L, float)}
+    table["weights"] = np.ones(len(table["N"])) if weights is None else np.asarray(weights, float)
+    table |= {name: np.asarray(values, float) for name, values in (columns or {}).items()}
+    lengths = {name: len(values) for name, values in table.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"N, D, L, weights: different numbers of runs {lengths}")
     if not lengths["N"]:
         raise ValueError("N, D, L: no runs to fit")
-    for name, values in columns.items():
-        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    for name, values in table.items():
+        wrong = np.flatnonzero(~(np.isfinite(values) & ((values > 0) | (name in Variables.labels))))
         if len(wrong):
             raise ValueError(f"{name}: run {wrong[0]} is {values[wrong[0]]}; must be finite and positive")
-    x, y = np.log(columns["N"]), np.log(columns["D"])
-    means = float(x.mean()), float(y.mean())
-    return Points(x - means[0], y - means[1], np.log(columns["L"]), columns["weights"], *means)
+    at, centre = Variables.of(table["N"], table["D"], {name: table[name] for name in columns or {}}).centred()
+    return Points(at, centre, np.log(table["L"]), table["weights"])
 
 
 def cells(N: ArrayLike, D: ArrayLike) -> NDArray[np.int64]:

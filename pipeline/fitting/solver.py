@@ -1,55 +1,52 @@
-"""Least squares on ln L: many deterministic starts, a batched damped Gauss-Newton, a status that never pretends.
+"""One law fitted to runs: a map of starts, batched Newton from several, and a status that never pretends.
 
-The estimator is L2 on logarithmic residuals: minimise sum over runs of weight * (ln L - ln Lhat)^2, always a sum and
-never a mean. Logarithms of N and D are centred before fitting, which takes the condition number of the normal
-equations of a typical table from 1e6 to 1e3. One call minimises a whole batch of problems (starts, resamples or
-subsets, told apart by their weights) on the same points, so a thousand resamples cost about as much as ten fits.
-An optimiser's own report of success is never used: a fit is called converged when its remaining Gauss-Newton decrease
-is negligible, no parameter lies on its bound and the normal equations are well conditioned.
+Logarithms of N and D are centred before fitting, which takes the condition number of the normal equations of a typical
+table from 1e6 to 1e3. An optimiser's own report of success is never used: a fit is called converged when the decrease
+still promised is negligible, no parameter lies on its bound and the runs tell the parameters apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import qmc
 
-from pipeline.fitting.forms import Additive, log_loss, log_loss_gradient, shift_centre
-from pipeline.fitting.points import Points, centred_points
+from pipeline.fitting.estimators import L2, Estimator, Huber
+from pipeline.fitting.laws.jets import variables
+from pipeline.fitting.laws.law import Law, log_losses
+from pipeline.fitting.newton import minimise
+from pipeline.fitting.points import Points, Variables, centred_points
+from pipeline.fitting.starts import log_bounds, starting_points, thinned
 
-ESTIMATOR = "L2 on ln L (sum of squared logarithmic residuals)"
+NUM_STARTS = 8
 AGREEMENT = 1e-6
 """Two starts agree when their objectives differ by less than this relative amount."""
 CONDITION_LIMIT = 1e8
 """Above this condition number of J'J (columns scaled to unit length) the parameters are not told apart by the runs."""
-FEWEST_SPARE = 3
-"""Distinct (N, D) beyond the number of parameters below which residuals say nothing and no number is given."""
-FLAT = 1e-13
-"""Relative decrease still promised by a Gauss-Newton step below which a minimum counts as reached."""
-
-
-@dataclass(frozen=True)
-class Minima:
-    """Results of a batch: theta (R, k), objective (R,), and whether the minimum was reached (R,)."""
-
-    theta: NDArray[np.float64]
-    objective: NDArray[np.float64]
-    reached: NDArray[np.bool_]
+COLLINEAR = 0.999
+"""Correlation of ln N and ln D from which on the design has one direction only (arXiv 2605.08541)."""
+FEWEST_SPARE = 1
+"""Distinct (N, D) beyond the number of parameters without which a fit is an interpolation and nothing is said."""
+FEWEST_FOR_INTERVALS = 3
+"""Distinct (N, D) beyond the number of parameters that an interval needs."""
+FIRST_LOOK = 4_000
+"""Runs on which the starts are compared; a larger table is then fitted from the best of them alone."""
+ADAPTATIONS = 30
 
 
 @dataclass(frozen=True)
 class Fit:
     """A fitted law with what is needed to trust it.
 
-    `theta` are centred logarithmic parameters, `residuals` ln L - ln Lhat a run, `status` one of converged,
-    bound:<parameter>, not_converged, not_identified; `reason` says why when it is not converged. `alternatives` are
-    thetas of other starts that ended elsewhere, best first.
+    `theta` are centred parameters on the scale of the fit, `residuals` ln L - ln Lhat a run, `estimator` has its delta
+    set, `status` is one of converged, bound:<parameter>, not_converged, not_identified; `reason` says why when it is
+    not converged. `alternatives` are thetas of other starts that ended elsewhere, best first.
     """
 
-    form: type[Additive]
+    form: type[Law]
     points: Points
+    estimator: Estimator
     theta: NDArray[np.float64]
     objective: float
     residuals: NDArray[np.float64]
@@ -58,10 +55,10 @@ class Fit:
     agreeing_starts: int
     num_starts: int
     condition_number: float
-    alternatives: NDArray[np.float64]
+    alternatives: NDArray[np.float64] = field(repr=False)
 
     @property
-    def law(self) -> Additive:
+    def law(self) -> Law:
         """The law in raw units: N in parameters, D in tokens."""
         return raw_laws(self.form, self.theta[None], self.points)[0]
 
@@ -76,165 +73,141 @@ class Fit:
         return float(np.sqrt(np.average(self.residuals**2, weights=self.points.weights)))
 
     @property
-    def jacobian(self) -> NDArray[np.float64]:
-        """d ln Lhat / d theta at the runs, shape (n, k)."""
-        return log_loss_gradient(self.theta[None], self.points.x, self.points.y)[1][0]
-
-    @property
     def max(self) -> float:
         """Largest |ln L - ln Lhat| over the runs."""
         return float(np.max(np.abs(self.residuals)))
 
+    @property
+    def jacobian(self) -> NDArray[np.float64]:
+        """d ln Lhat / d theta at the runs, shape (n, k)."""
+        return log_gradients(self.form, self.theta, self.points.at)
+
 
 def fit(
-    form: type[Additive],
+    form: type[Law],
     N: ArrayLike,
     D: ArrayLike,
     L: ArrayLike,
-    num_starts: int = 64,
+    estimator: Estimator | None = None,
     weights: ArrayLike | None = None,
+    columns: dict[str, ArrayLike] | None = None,
+    num_starts: int = NUM_STARTS,
 ) -> Fit:
-    """The law of `form` of least sum of weight * (ln L - ln Lhat)^2 over runs (N parameters, D tokens, L nats/token).
+    """The law of `form` of least sum of weight * rho over runs (N parameters, D tokens, L nats/token).
 
-    `weights` None counts every run once; `cell_weights` counts every (N, D) once. Never
-    raises for a design that cannot tell the parameters apart: its status is then not_identified.
+    `estimator` None is Huber with adaptive delta; `weights` None counts every run once, `cell_weights` every (N, D)
+    once; `columns` are those that the law names. Never raises for a design that cannot tell the parameters apart: its
+    status is then not_identified. Raises ValueError for values that are not finite and positive.
     """
-    points = centred_points(N, D, L, weights)
-    minima = minimise(form, points, starting_points(form, points, num_starts))
+    missing = [name for name in form.columns if name not in (columns or {})]
+    if missing:
+        raise ValueError(f"{missing[0]}: the law {form.name} needs this column")
+    needed = {name: columns[name] for name in form.columns} if columns else {}
+    points = centred_points(N, D, L, weights, needed)
+    return fit_points(form, points, estimator or Huber(), num_starts)
+
+
+def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts: int = NUM_STARTS) -> Fit:
+    """The same of runs that are already centred."""
+    starts = starting_points(form, points, num_starts, estimator)
+    look = thinned(points, FIRST_LOOK)
+    smooth = estimator if not estimator.adaptive else L2
+    minima = minimise(form, look, starts, smooth)
+    estimator = _adapt(form, look, minima.theta[np.argmin(minima.objective)], estimator)
+    if smooth != estimator or len(look) < len(points):
+        tried = minima.theta if len(look) == len(points) else minima.theta[[int(np.argmin(minima.objective))]]
+        if len(look) < len(points):
+            agreeing = _agreeing(minima.objective, len(look))
+            final = minimise(form, points, tried, estimator)
+        else:
+            minima = final = minimise(form, points, tried, estimator)
+            agreeing = _agreeing(minima.objective, len(points))
+    else:
+        final, agreeing = minima, _agreeing(minima.objective, len(points))
+    best = int(np.argmin(final.objective))
+    theta = final.theta[best]
     order = np.argsort(minima.objective, kind="stable")
-    best = order[0]
-    floor = 1e-20 * len(points)
-    agreeing = minima.objective <= minima.objective[best] * (1 + AGREEMENT) + floor
-    theta = minima.theta[best]
-    log_L, J = log_loss_gradient(theta[None], points.x, points.y)
-    condition, status, reason = _diagnose(form, points, theta, J[0], bool(minima.reached[best]))
-    elsewhere = [index for index in order if not agreeing[index]]
+    condition, status, reason = _diagnose(form, points, theta, bool(final.reached[best]))
     return Fit(
         form=form,
         points=points,
+        estimator=estimator,
         theta=theta,
-        objective=float(minima.objective[best]),
-        residuals=points.log_L - log_L[0],
+        objective=float(final.objective[best]),
+        residuals=points.log_L - log_losses(form, theta[None], points.at)[0],
         status=status,
         reason=reason,
         agreeing_starts=int(agreeing.sum()),
-        num_starts=len(order),
+        num_starts=len(starts),
         condition_number=condition,
-        alternatives=minima.theta[elsewhere[:1]],
+        alternatives=minima.theta[[index for index in order if not agreeing[index]][:1]],
     )
 
 
-def starting_points(form: type[Additive], points: Points, num_starts: int) -> NDArray[np.float64]:
-    """Centred thetas (num_starts, k) spread over exponents, E and q by a Halton sequence, always the same ones.
-
-    For each (E, alpha, beta, q) the sizes of the two terms are the least-squares solution of
-    (L - E)^q = A^q N^(-alpha q) + B^q D^(-beta q), linear in A^q and B^q, kept positive.
-    """
-    k = len(form.parameters())
-    unit = qmc.Halton(4, scramble=False).random(num_starts + 1)[1:]
-    L = np.exp(points.log_L)
-    E = 0.98 * L.min() * unit[:, 0:1]
-    alpha, beta = (0.05 * (1.2 / 0.05) ** unit[:, column : column + 1] for column in (1, 2))
-    q = 0.6 * (4.0 / 0.6) ** unit[:, 3:4] if k == 6 else np.ones((num_starts, 1))
-    target = (L - E) ** q
-    u, v = np.exp(-alpha * q * points.x) / target, np.exp(-beta * q * points.y) / target
-    uu, vv, uv = (u * u).sum(1), (v * v).sum(1), (u * v).sum(1)
-    determinant = uu * vv - uv**2 + 1e-9 * uu * vv
-    size_term = (vv * u.sum(1) - uv * v.sum(1)) / determinant
-    data_term = (uu * v.sum(1) - uv * u.sum(1)) / determinant
-    size_term = np.maximum(size_term, 0.02 * u.sum(1) / uu)
-    data_term = np.maximum(data_term, 0.02 * v.sum(1) / vv)
-    columns = [E[:, 0], size_term ** (1 / q[:, 0]), alpha[:, 0], data_term ** (1 / q[:, 0]), beta[:, 0], q[:, 0]]
-    low, high = log_bounds(form, points)
-    return np.clip(np.log(np.stack(columns[:k], axis=1)), low, high)
-
-
-def minimise(
-    form: type[Additive], points: Points, theta: NDArray, weights: NDArray | None = None, max_steps: int = 400
-) -> Minima:
-    """The minima reached from each start theta (R, k) with run weights (R, n), None for those of the points.
-
-    Damped Gauss-Newton (Levenberg-Marquardt) with Marquardt's scaling, kept inside the box of `log_bounds`; a
-    parameter on its bound whose gradient points outwards is held there for the step.
-    """
-    low, high = log_bounds(form, points)
-    theta = np.clip(theta, low, high)
-    weights = np.tile(points.weights, (len(theta), 1)) if weights is None else weights
-    objective = _objective(theta, points, weights)
-    reached = np.zeros(len(theta), bool)
-    damping = np.full(len(theta), 1e-3)
-    for _ in range(max_steps):
-        todo = np.flatnonzero(~reached)
-        if not len(todo):
-            break
-        now, w = theta[todo], weights[todo]
-        log_L, J = log_loss_gradient(now, points.x, points.y)
-        WJ = J * w[:, :, None]
-        gradient = np.einsum("rnk,rn->rk", WJ, log_L - points.log_L)
-        normal = np.matmul(WJ.transpose(0, 2, 1), J)
-        held = ((now <= low) & (gradient > 0)) | ((now >= high) & (gradient < 0))
-        gradient = np.where(held, 0.0, gradient)
-        normal = np.where(held[:, :, None] | held[:, None, :], 0.0, normal)
-        diagonal = np.einsum("rkk->rk", normal)
-        scale = np.where(diagonal > 0, diagonal, 1.0)
-        eye = np.eye(theta.shape[1])
-        damped = normal + eye * ((damping[todo, None] * scale) + np.where(held, 1.0, 1e-15 * scale))[:, None, :]
-        step = np.clip(-np.linalg.solve(damped, gradient[:, :, None])[:, :, 0], -2.0, 2.0)
-        promised = -np.einsum("rk,rk->r", step, gradient)
-        trial = np.clip(now + step, low, high)
-        value = _objective(trial, points, w)
-        better = value <= objective[todo]
-        flat = (promised <= FLAT * objective[todo] + 1e-26) & (damping[todo] <= 1e-2)
-        stuck = damping[todo] > 1e14
-        theta[todo[better]], objective[todo[better]] = trial[better], value[better]
-        damping[todo] = np.where(better, np.maximum(damping[todo] * 0.2, 1e-12), damping[todo] * 5.0)
-        reached[todo[flat]] = True
-        damping[todo[stuck & ~flat]] = 1e-3
-        if np.all(stuck | flat):
-            break
-    return Minima(theta, objective, reached)
-
-
-def log_bounds(form: type[Additive], points: Points) -> tuple[NDArray, NDArray]:
-    """(low, high) of centred theta: E, and the terms at the centre, in multiples of the least measured loss."""
-    unit = np.array([np.exp(points.log_L.min())] * 2 + [1.0] + [np.exp(points.log_L.min())] + [1.0] * 2)
-    unit = unit[: len(form.low)]
-    return np.log(unit * form.low), np.log(unit * form.high)
-
-
-def raw_laws(form: type[Additive], theta_Rk: NDArray, points: Points) -> list[Additive]:
+def raw_laws(form: type[Law], theta_Rk: NDArray, points: Points) -> list[Law]:
     """The laws in raw units (N in parameters, D in tokens) of centred thetas."""
-    return [form(*map(float, values)) for values in np.exp(raw_theta(theta_Rk, points))]
+    value = form.uncentred(form.values(theta_Rk), points.centre)
+    return [form(**{name: float(value[name][row]) for name in form.parameters()}) for row in range(len(theta_Rk))]
 
 
-def raw_theta(theta_Rk: NDArray, points: Points) -> NDArray[np.float64]:
-    """Logarithmic parameters in raw units of centred thetas (R, k)."""
-    return shift_centre(theta_Rk, points.x_centre, points.y_centre)
+def raw_theta(form: type[Law], theta_Rk: NDArray, points: Points) -> NDArray[np.float64]:
+    """Thetas in raw units of centred ones, shape (R, k)."""
+    return form.thetas(form.uncentred(form.values(theta_Rk), points.centre))
 
 
-def _objective(theta: NDArray, points: Points, weights: NDArray) -> NDArray:
-    return np.einsum("rn,rn->r", weights, (log_loss(theta, points.x, points.y) - points.log_L) ** 2)
+def log_gradients(form: type[Law], theta: NDArray, at: Variables) -> NDArray[np.float64]:
+    """d ln L / d theta at centred variables `at`, shape (n, k)."""
+    jet = form.log_loss(variables(theta[None]), at)
+    return jet.gradient(len(theta), (1, len(at)))[0].T
 
 
-def _diagnose(
-    form: type[Additive], points: Points, theta: NDArray, J: NDArray, reached: bool
-) -> tuple[float, str, str]:
+def _adapt(form: type[Law], points: Points, theta: NDArray, estimator: Estimator) -> Estimator:
+    """The estimator with delta at its fixed point: the delta of the residuals of the fit with that delta."""
+    if not estimator.adaptive:
+        return estimator
+    adapted = estimator
+    for _ in range(ADAPTATIONS):
+        r = points.log_L - log_losses(form, theta[None], points.at)[0]
+        if estimator.space == "linear":
+            r = np.exp(points.log_L) - np.exp(points.log_L - r)
+        last, adapted = adapted, estimator.adapted(r, points.weights)
+        if last.delta and abs(adapted.delta / last.delta - 1.0) < 1e-3:
+            return last
+        theta = minimise(form, points, theta[None], adapted).theta[0]
+    return adapted
+
+
+def _agreeing(objective: NDArray, num_points: int) -> NDArray[np.bool_]:
+    return objective <= objective.min() * (1 + AGREEMENT) + 1e-20 * num_points
+
+
+def _diagnose(form: type[Law], points: Points, theta: NDArray, reached: bool) -> tuple[float, str, str]:
     names = form.parameters()
     low, high = log_bounds(form, points)
     bound = [name for name, value, a, b in zip(names, theta, low, high, strict=True) if value <= a or value >= b]
+    J = log_gradients(form, theta, points.at)
     free = np.sqrt(points.weights)[:, None] * J[:, [name not in bound for name in names]]
     free = free / np.maximum(np.linalg.norm(free, axis=0), 1e-300)
-    singular = np.linalg.svd(free, compute_uv=False)
-    enough = len(singular) == free.shape[1] and singular[-1] > 0
-    condition = float((singular[0] / singular[-1]) ** 2) if enough else np.inf
-    cells = len(np.unique(np.stack([points.x, points.y]), axis=1).T)
+    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(free.T @ free), 0.0))[::-1] if free.shape[1] else np.ones(1)
+    condition = float((singular[0] / singular[-1]) ** 2) if singular[-1] > 0 else np.inf
+    where = {"N": points.at.ln_N, "D": points.at.ln_D, "C": points.at.ln_C}
+    for name, needed in form.levels.items():
+        distinct = len(np.unique(np.round(where[name], 12)))
+        if distinct < needed:
+            return condition, "not_identified", f"{distinct} distinct {name}; the law {form.name} needs {needed}"
+    cells = len(np.unique(np.round(np.stack([points.at.ln_N, points.at.ln_D, *points.at.more.values()]), 12), axis=1).T)
     needed = len(names) + FEWEST_SPARE
     if cells < needed:
         return condition, "not_identified", f"{cells} distinct (N, D), {len(names)} parameters need {needed}"
-    for name, values in (("N", points.x), ("D", points.y)):
-        distinct = len(np.unique(values))
-        if distinct < 3:
-            return condition, "not_identified", f"{distinct} distinct {name}; a power law with an offset needs 3"
+    if len(form.levels) == 2:
+        correlation = abs(float(np.corrcoef(points.at.ln_N, points.at.ln_D)[0, 1]))
+        if correlation > COLLINEAR:
+            return (
+                condition,
+                "not_identified",
+                f"ln N and ln D are collinear (correlation {correlation:.5f}): D/N hardly varies, and size and data "
+                "cannot be told apart",
+            )
     if condition > CONDITION_LIMIT:
         return condition, "not_identified", f"condition number {condition:.1e} is above {CONDITION_LIMIT:.0e}"
     if bound:

@@ -11,13 +11,17 @@ from pipeline.reporting.tables import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: file stem, caption in one or two sentences, SVG text, and the table it was drawn from."""
+    """A drawn figure: file stem, caption in one or two sentences, SVG text, and the table it was drawn from.
+
+    `check` puts it among the checks of the fit.
+    """
 
     name: str
     title: str
     caption: str
     svg: str
     table: pl.DataFrame
+    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Method:
 class Chapter:
     """One experiment on the page.
 
-    `abstract` holds plain paragraphs; `mathml` the law as displayed, "" where none was identified; `tables` follow the
-    figures; `runs` holds the long tables at the end of the page.
+    `abstract` holds plain paragraphs; `mathml` the law as displayed, "" where none was identified; `tables` say what
+    was fitted, `checks` put it to the test; `runs` holds the long tables at the end of the page.
     """
 
     name: str
@@ -52,5 +56,6 @@ class Chapter:
     facts: tuple[Fact, ...]
     mathml: str
     tables: tuple[Table, ...]
+    checks: tuple[Table, ...]
     runs: tuple[Table, ...]
     methods: tuple[Method, ...]

@@ -10,6 +10,18 @@ from typing import Any
 import polars as pl
 
 TELEMETRY = {"run_id": pl.String, "seconds": pl.Float64, "tokens_per_second": pl.Float64, "device": pl.String}
+COVERAGE = {
+    "law": pl.String,
+    "estimator": pl.String,
+    "num_runs": pl.Int64,
+    "noise_sd": pl.Float64,
+    "quantity": pl.String,
+    "coverage": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "num_studies": pl.Int64,
+}
+"""Columns of benchmarks/results/coverage.csv; low and high are the 95 % Monte Carlo interval of the coverage."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +29,8 @@ class Inputs:
     """Everything a finished study left behind.
 
     `experiments` is results/findings.json by experiment; `tables` the fitted tables by experiment and name; `telemetry`
-    has one row a run that was timed (seconds, tokens/s), none where nothing was.
+    has one row a run that was timed (seconds, tokens/s), none where nothing was; `coverage` one row a quantity of
+    simulated studies, none where they were not run.
     """
 
     runs: pl.DataFrame
@@ -27,6 +40,7 @@ class Inputs:
     experiments: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, pl.DataFrame]]
     manifest: dict[str, Any]
+    coverage: pl.DataFrame
 
 
 def read_inputs(root: Path) -> Inputs:
@@ -40,6 +54,7 @@ def read_inputs(root: Path) -> Inputs:
         experiments=experiments,
         tables={name: _tables(root / "results/fit" / name) for name in experiments},
         manifest=_json(root / "data/tokens/manifest.json"),
+        coverage=_coverage(root / "benchmarks/results/coverage.csv"),
     )
 
 
@@ -74,3 +89,19 @@ def _telemetry(folder: Path) -> pl.DataFrame:
             raise ValueError(f"{path}: run_id: missing")
         records.append({column: record.get(column) for column in TELEMETRY})
     return pl.DataFrame(records, schema=TELEMETRY).sort("run_id")
+
+
+def _coverage(path: Path) -> pl.DataFrame:
+    if not path.exists():
+        return pl.DataFrame(schema=COVERAGE)
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
+        raise ValueError(f"{path}: not csv: {error}") from None
+    missing = [column for column in COVERAGE if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path}: {missing[0]}: no such column")
+    try:
+        return table.select(COVERAGE).cast(COVERAGE)
+    except pl.exceptions.InvalidOperationError as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None

@@ -51,7 +51,8 @@ class Cell:
 class Table:
     """A table of the page. `frame` is published as csv under `name`; `folded` hides it behind a summary line.
 
-    `row_headed` makes the first cell of each row its header. The page shows the first `limit` rows, None for all.
+    `row_headed` makes the first cell of each row its header; `groups`, empty or one heading a row, puts a heading before
+    each run of equal ones. The page shows the first `limit` rows, None for all.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Table:
     folded: bool = False
     row_headed: bool = False
     limit: int | None = None
+    groups: tuple[str, ...] = ()
 
 
 def words(text: Any, verdict: str | None = None, note: str = "") -> Cell:

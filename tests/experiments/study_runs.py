@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pipeline.fitting.forms import Additive
+from pipeline.fitting.laws import Chinchilla
 
 
 def study_runs(
-    law: Additive,
+    law: Chinchilla,
     widths: list[int],
     tokens: list[int],
     replicate_widths: list[int] | None = None,

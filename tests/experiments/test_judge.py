@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from pipeline.experiments.language_model.judge import judge
-from pipeline.fitting.forms import Additive, QForm
+from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.params import Fit
 from tests.experiments.study_runs import study_runs
 
@@ -61,7 +61,7 @@ def test_the_known_law_is_found(judgement):
 def test_lack_of_fit_tells_the_laws_apart(judgement):
     laws = judgement.summary["laws"]
     assert laws["q_form"]["lack_of_fit"]["p"] > 0.05
-    assert laws["additive"]["lack_of_fit"]["p"] < 1e-6
+    assert laws["chinchilla"]["lack_of_fit"]["p"] < 1e-6
     assert laws["q_form"]["lack_of_fit"]["sd_used"] == judgement.summary["seed_noise"]["sd"]
     assert laws["q_form"]["lack_of_fit_in_trees"]["sd_used"] == judgement.summary["seed_noise"]["within_tree_sd"]
 
@@ -97,7 +97,7 @@ def test_tables_carry_every_run(judgement, runs):
     assert len(held) == judgement.summary["holdout"]["num_test"]
     assert (held["low_q_form"] < held["high_q_form"]).all()
     assert judgement.tables["seeds"]["num_seeds"].to_list() == [3] * 10
-    assert set(judgement.tables["cutoffs"]["law"]) == {"additive", "q_form"}
+    assert set(judgement.tables["cutoffs"]["law"]) == {"chinchilla", "q_form"}
     assert judgement.tables["frontier"]["C"].max() == pytest.approx(10 * points["C"].max())
 
 
@@ -112,11 +112,11 @@ def test_conventions_refit_the_chosen_law(judgement):
 
 
 def test_an_additive_truth_keeps_the_simpler_law():
-    law = Additive(E=0.95, A=0.284 * 1e5**0.446, alpha=0.446, B=0.378 * 1e6**0.414, beta=0.414)
+    law = Chinchilla(E=0.95, A=0.284 * 1e5**0.446, alpha=0.446, B=0.378 * 1e6**0.414, beta=0.414)
     found = judge(SETTINGS, study_runs(law, WIDTHS, TOKENS, [24, 48], tree_sd=0.0), CURVES).summary
-    assert found["chosen"] == "additive"
+    assert found["chosen"] == "chinchilla"
     assert found["chosen_because"].startswith("The held-out rms")
-    assert found["chosen_because"].endswith("additive is the law of fewest parameters that fits (p = 0.9).")
+    assert found["chosen_because"].endswith("chinchilla is the law of fewest parameters that fits (p = 0.84).")
 
 
 def test_a_break_at_the_smallest_size_is_found_and_not_hidden(runs):

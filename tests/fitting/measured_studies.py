@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.forms import Additive, QForm
+from pipeline.fitting.laws import Chinchilla, QForm
 
 DEPTH, VOCABULARY = 3, 256
 
@@ -31,7 +31,7 @@ S5_LOSS = (
     (1.7419, 1.6385, 1.5115, 1.4276, 1.3636, 1.3194),
 )
 
-ADDITIVE_TRUTH = Additive(E=0.95, A=0.284 * 1e5**0.446, alpha=0.446, B=0.378 * 1e6**0.414, beta=0.414)
+ADDITIVE_TRUTH = Chinchilla(E=0.95, A=0.284 * 1e5**0.446, alpha=0.446, B=0.378 * 1e6**0.414, beta=0.414)
 Q_TRUTH = QForm(E=0.81, A=0.479 * 1e5**0.354, alpha=0.354, B=0.524 * 1e6**0.357, beta=0.357, q=1.48)
 """Known surfaces of about the shape of S5, for tests that need a truth."""
 

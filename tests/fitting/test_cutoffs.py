@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.fitting.cutoffs import convex_floor, convexity, cutoffs, largest_accepted
-from pipeline.fitting.forms import Additive
+from pipeline.fitting.estimators import L2
+from pipeline.fitting.laws import Chinchilla
 from pipeline.fitting.solver import fit
 from tests.fitting.measured_studies import ADDITIVE_TRUTH, study
 
@@ -18,7 +19,7 @@ def noisy(seed: int):
 
 def test_a_law_that_holds_keeps_every_run():
     N, D, L = noisy(0)
-    accepted = largest_accepted(cutoffs(fit(Additive, N, D, L), N, D, SD), 0.0, 0.0)
+    accepted = largest_accepted(cutoffs(fit(Chinchilla, N, D, L, L2), N, D, SD), 0.0, 0.0)
     assert accepted.num_points == 30
     assert (accepted.N_min, accepted.D_min) == (N.min(), D.min())
 
@@ -26,22 +27,22 @@ def test_a_law_that_holds_keeps_every_run():
 def test_a_planted_break_at_the_smallest_size_is_cut():
     N, D, L = noisy(0)
     L = np.where(N.min() == N, L * 1.05, L)
-    accepted = largest_accepted(cutoffs(fit(Additive, N, D, L), N, D, SD), 0.0, 0.0)
+    accepted = largest_accepted(cutoffs(fit(Chinchilla, N, D, L, L2), N, D, SD), 0.0, 0.0)
     assert (accepted.N_min, accepted.D_min) == (np.unique(N)[1], D.min())
 
 
 def test_a_subset_is_the_fit_of_its_runs():
     N, D, L = noisy(1)
-    for part in cutoffs(fit(Additive, N, D, L), N, D, SD):
+    for part in cutoffs(fit(Chinchilla, N, D, L, L2), N, D, SD):
         kept = (N >= part.N_min) & (D >= part.D_min)
-        assert part.rms == pytest.approx(fit(Additive, N[kept], D[kept], L[kept]).rms, rel=1e-6)
+        assert part.rms == pytest.approx(fit(Chinchilla, N[kept], D[kept], L[kept], L2).rms, rel=1e-6)
         assert part.num_points == kept.sum()
         assert min(part.num_sizes, part.num_tokens) >= 4
 
 
 def test_floors_restrict_the_choice():
     N, D, L = noisy(0)
-    subsets = cutoffs(fit(Additive, N, D, L), N, D, SD)
+    subsets = cutoffs(fit(Chinchilla, N, D, L, L2), N, D, SD)
     assert largest_accepted(subsets, np.unique(N)[1], 0.0).N_min == np.unique(N)[1]
     assert largest_accepted(subsets, 1e9, 0.0) is None
 
@@ -49,7 +50,7 @@ def test_floors_restrict_the_choice():
 def test_a_grid_too_small_to_cut_gives_no_subset():
     N, D, L = noisy(0)
     few = (N <= np.unique(N)[2]) & (D <= np.unique(D)[3])
-    assert cutoffs(fit(Additive, N[few], D[few], L[few]), N[few], D[few], SD) == []
+    assert cutoffs(fit(Chinchilla, N[few], D[few], L[few], L2), N[few], D[few], SD) == []
 
 
 def test_the_standard_error_of_a_bend_for_equal_steps():

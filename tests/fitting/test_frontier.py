@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.fitting.forms import QForm
-from pipeline.fitting.frontier import compute_grid, frontier
+from pipeline.fitting.frontier import cheapest_for_loss, compute_grid, flat_range, frontier
+from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.points import cells
 from pipeline.fitting.solver import fit
 from pipeline.fitting.uncertainty import bootstrap
@@ -40,12 +40,44 @@ def test_no_neighbouring_size_is_better(fitted):
         assert found.law.loss(best.N_star * factor, best.D_star / factor)[0] > best.loss[0]
 
 
-def test_bands_are_percentiles_of_the_resampled_laws(fitted):
+def test_bands_are_intervals_of_the_resampled_laws(fitted):
     found, draws = fitted
     laws = [QForm(*np.exp(theta)) for theta in draws.theta]
-    sizes = np.percentile([law.optimal_size(1e12)[0] for law in laws], [2.5, 97.5])
+    sizes = np.array([law.optimal_size(1e12)[0] for law in laws])
     best = frontier(found.law, draws, [1e12])
-    np.testing.assert_allclose([best.N_low[0], best.N_high[0]], sizes, rtol=1e-10)
+    expected = draws.interval(sizes, float(found.law.optimal_size(1e12)[0]))
+    np.testing.assert_allclose([best.N_low[0], best.N_high[0]], expected, rtol=1e-10)
+
+
+def test_every_size_in_the_flat_range_is_within_a_thousandth_and_its_ends_are_at_it():
+    law, C = Chinchilla(1.69, 406.4, 0.34, 410.7, 0.28), 1e21
+    least = law.loss(law.optimal_size(C), C / 6 / law.optimal_size(C))[0]
+    low, high = flat_range(law, C)
+    for end in (low, high):
+        assert law.loss(end, C / 6 / end) == pytest.approx(least * 1.001, rel=1e-9)
+    inside = np.geomspace(low, high, 50)[1:-1]
+    assert (law.loss(inside, C / 6 / inside) < least * 1.001).all()
+
+
+def test_the_cheapest_model_without_serving_is_the_compute_optimal_one():
+    law, C = Chinchilla(1.69, 406.4, 0.34, 410.7, 0.28), 1e21
+    N = law.optimal_size(C)[0]
+    found = cheapest_for_loss(law, float(law.loss(N, C / 6 / N)), 0.0)
+    assert found.N == pytest.approx(N, rel=5e-3)
+    assert found.C_train == pytest.approx(C, rel=1e-5)
+
+
+def test_serving_makes_the_best_model_smaller_and_longer_trained():
+    """The optimum of 6 N D + 2 N S on the curve of one loss, against its neighbours on that curve."""
+    law, loss, served = Chinchilla(1.69, 406.4, 0.34, 410.7, 0.28), 2.2, 1e13
+    found = cheapest_for_loss(law, loss, served)
+    assert law.loss(found.N, found.D) == pytest.approx(loss, rel=1e-9)
+    assert found.D / found.N > 20
+    for factor in (0.97, 1.03):
+        N = found.N * factor
+        D = (law.B / (loss - law.E - law.A / N**law.alpha)) ** (1 / law.beta)
+        assert 6 * N * D + 2 * N * served > found.C_train + found.C_serve
+    assert cheapest_for_loss(law, 1.6, served) is None
 
 
 def test_the_grid_covers_the_measured_range_and_ten_times_more():

@@ -1,12 +1,13 @@
-"""Proves resampling against its definition, interval coverage on a known law, and seed noise against known noise."""
+"""Proves resampling against its definition, and interval coverage on a known law."""
 
 import numpy as np
 import pytest
 
-from pipeline.fitting.forms import Additive
+from pipeline.fitting.estimators import L1, L2, Huber
+from pipeline.fitting.laws import Chinchilla
 from pipeline.fitting.points import cells
 from pipeline.fitting.solver import fit
-from pipeline.fitting.uncertainty import bootstrap, percentile_interval, resample_weights, seed_noise
+from pipeline.fitting.uncertainty import bootstrap, resample_weights
 from tests.fitting.measured_studies import ADDITIVE_TRUTH, study
 
 
@@ -25,13 +26,39 @@ def test_too_few_clusters_are_refused():
         resample_weights(np.array([0, 1, 2]), 100, seed=0, fewest=6)
 
 
-def test_a_resample_is_the_fit_of_repeated_runs():
+@pytest.mark.parametrize("estimator", [L2, Huber(1e-3), Huber(0.004), L1], ids=lambda estimator: estimator.text)
+def test_a_resample_is_the_fit_of_repeated_runs(estimator):
     N, D, L = study("S5")
-    draws = bootstrap(fit(Additive, N, D, L), cells(N, D), 3, seed=4)
-    weights = resample_weights(cells(N, D), 3, seed=4, fewest=5).astype(int)
-    for theta, times in zip(draws.theta, weights, strict=True):
-        again = fit(Additive, *(np.repeat(column, times) for column in (N, D, L)))
-        np.testing.assert_allclose(np.exp(theta), np.exp(again.law.theta), rtol=1e-5)
+    draws = bootstrap(fit(Chinchilla, N, D, L, estimator), cells(N, D), 20, seed=4)
+    weights = resample_weights(cells(N, D), 20, seed=4, fewest=5).astype(int)
+    for objective, times in zip(draws.objective, weights, strict=True):
+        again = fit(Chinchilla, *(np.repeat(column, times) for column in (N, D, L)), estimator)
+        # L1 has several minima on resamples of thirty runs, and where none is a vertex it is known to 1e-6.
+        assert objective <= again.objective * (1 + (1e-6 if estimator.kind == "l1" else 1e-8))
+
+
+def test_the_seed_gives_the_published_resamples():
+    """arXiv 2404.10102 draws indices by numpy's RandomState; so does a resample here."""
+    random = np.random.RandomState(42)
+    expected = [np.bincount(random.choice(9, 9), minlength=9) for _ in range(5)]
+    np.testing.assert_array_equal(resample_weights(np.arange(9), 5, seed=42, fewest=1), expected)
+
+
+def test_one_step_resamples_of_a_large_table_agree_with_refits():
+    """12,000 runs: standard errors of 60 refits (the same counts) and of single Newton steps, to 6 %."""
+    random = np.random.default_rng(0)
+    N, D = np.exp(random.uniform(np.log(1e4), np.log(1e6), 12000)), np.exp(random.uniform(11, 15, 12000))
+    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.01 * random.standard_normal(12000))
+    found = fit(Chinchilla, N, D, L, Huber())
+    quick = bootstrap(found, np.arange(12000), 60, seed=3)
+    assert "one Newton step" in quick.method
+    weights = resample_weights(np.arange(12000), 60, seed=3, fewest=5).astype(int)
+    refits = [
+        fit(Chinchilla, *(np.repeat(column, times) for column in (N, D, L)), found.estimator, num_starts=1).law
+        for times in weights
+    ]
+    for name, error in quick.standard_errors().items():
+        assert error == pytest.approx(np.std([getattr(law, name) for law in refits], ddof=1), rel=0.06), name
 
 
 def test_interval_coverage_on_a_known_law():
@@ -45,36 +72,15 @@ def test_interval_coverage_on_a_known_law():
     inside = dict.fromkeys(truth, 0)
     for number in range(100):
         L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * random.standard_normal(len(N)))
-        draws = bootstrap(fit(Additive, N, D, L, num_starts=8), cells(N, D), 150, seed=number)
+        found_fit = fit(Chinchilla, N, D, L)
+        draws = bootstrap(found_fit, cells(N, D), 200, seed=number)
+        law = found_fit.law
         found = draws.intervals() | {
-            "a": percentile_interval(draws.size_exponent()),
-            "loss": percentile_interval(np.exp(draws.log_loss(size, target / 6 / size))[:, 0]),
+            "a": draws.interval(draws.size_exponent(), law.size_exponent),
+            "loss": draws.interval(
+                np.exp(draws.log_loss(size, target / 6 / size))[:, 0], float(law.loss(size, target / 6 / size)[0])
+            ),
         }
         for name, value in truth.items():
             inside[name] += found[name][0] <= value <= found[name][1]
     assert all(95 - 3 * 2.2 <= count <= 100 for count in inside.values()), inside
-
-
-def test_seed_noise_is_pooled_over_cells():
-    L = np.exp([0.1, 0.3, 0.5, 0.5, 0.8, 1.1, 2.0])
-    size, tokens = [1, 1, 1, 1, 2, 2, 3], [5, 5, 6, 6, 5, 5, 5]
-    noise = seed_noise(L, size, tokens, ["a", "b", "a", "b", "c", "d", "e"])
-    assert noise.num_cells == 3
-    assert noise.degrees_of_freedom == 3
-    assert noise.sd == pytest.approx(np.sqrt((0.02 + 0.0 + 0.045) / 3), rel=1e-12)
-
-
-def test_noise_between_trees_and_within_a_tree_are_told_apart():
-    random = np.random.default_rng(3)
-    size, tokens, seed = (values.ravel() for values in np.meshgrid(range(20), range(5), range(3)))
-    offset = 0.003 * random.standard_normal((20, 3))
-    L = np.exp(1.0 + 0.1 * size + offset[size, seed] + 0.001 * random.standard_normal(len(size)))
-    noise = seed_noise(L, size, tokens, size * 10 + seed)
-    assert noise.sd == pytest.approx(np.hypot(0.003, 0.001), rel=0.25)
-    assert noise.within_tree_sd == pytest.approx(0.001, rel=0.25)
-    assert noise.within_tree_degrees_of_freedom == 20 * 4 * 2
-
-
-def test_without_replicates_there_is_no_seed_noise():
-    N, D, L = study("S5")
-    assert seed_noise(L, N, D, N) is None

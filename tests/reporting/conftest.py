@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from pipeline.experiments.language_model.judge import judge
-from pipeline.fitting.forms import QForm
+from pipeline.fitting.laws import QForm
 from pipeline.params import read_params
 from tests.small_study import MANIFEST
 

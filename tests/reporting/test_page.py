@@ -78,7 +78,7 @@ def plain(text: str) -> float:
 def test_every_number_of_the_law_table_is_that_of_findings_json(report: Path) -> None:
     summary = summary_of(report)
     rows = {row[0][0]: row[1:] for row in Tables(page_of(report)).tables["table-laws"][1:]}
-    names = ["additive", "q_form"]
+    names = ["chinchilla", "q_form"]
     labels = {"E, nats/token": "E", "A": "A", "α": "alpha", "B": "B", "β": "beta", "q": "q"}
     for label, key in labels.items():
         for name, (_, values) in zip(names, rows[label], strict=True):

@@ -23,7 +23,7 @@ from pipeline.reporting.figures import (
 )
 from pipeline.reporting.numbers import count, significant
 
-_LAW_COLOURS = {"q_form": BLUE, "additive": ORANGE}
+_LAW_COLOURS = {"q_form": BLUE, "chinchilla": ORANGE}
 
 
 def isoflop(scene: Scene) -> Figure | None:

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipeline.experiments.language_model.choice import choose
+from pipeline.fitting.compare import gate
 from pipeline.fitting.cutoffs import Bend, Subset, convex_floor, convexity, cutoffs, largest_accepted
-from pipeline.fitting.forms import FLOPS_PER_PARAMETER_TOKEN, FORMS
+from pipeline.fitting.estimators import Estimator, estimator_named
 from pipeline.fitting.frontier import Frontier, compute_grid, frontier
+from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out, rolling_origin
 from pipeline.fitting.isoflop import IsoFlop, isoflop
-from pipeline.fitting.points import cell_weights, cells
-from pipeline.fitting.solver import Fit, fit
-from pipeline.fitting.uncertainty import Bootstrap, SeedNoise, bootstrap, seed_noise
-from pipeline.fitting.validation import (
-    HoldOut,
-    LackOfFit,
-    hold_out,
-    holdout_advantage,
-    lack_of_fit,
-)
+from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
+from pipeline.fitting.laws import Chinchilla, Law, QForm
+from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, cell_weights
+from pipeline.fitting.runs import Runs
+from pipeline.fitting.seed_noise import SeedNoise, seed_noise
+from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, Fit
+from pipeline.fitting.uncertainty import Bootstrap, bootstrap
 from pipeline.params import Fit as FitSettings
 
+FORMS: tuple[type[Law], ...] = (Chinchilla, QForm)
+"""The forms in order of their number of parameters: where two fit equally well, the earlier one is preferred."""
+HOLDOUT_RESAMPLES = 300
+"""Resamples of each origin of the rolling hold-out."""
 CONVENTIONS = {"total": "N_total", "non_embedding": "N_non_embedding", "with_head": "N_with_head"}
 """Convention of N -> its column of results/runs.parquet."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One form fitted to all points: the fit, its resamples (None: not identified), both tests, hold-out, cut-offs."""
+    """One form fitted to all points: the fit, its resamples of cells and of whole trees (None: no interval), both
+    tests, the hold-out that chooses, the rolling one, and cut-offs. `gate` says why its parameters must not be printed,
+    "" if they may.
+    """
 
     fit: Fit
     draws: Bootstrap | None
+    tree_draws: Bootstrap | None
     lack_of_fit: LackOfFit | None
     lack_of_fit_in_trees: LackOfFit | None
     holdout: HoldOut | None
+    origins: list[HoldOut]
     subsets: list[Subset]
+    gate: str = ""
+
+    @property
+    def printable(self) -> bool:
+        """Whether parameters may be quoted."""
+        return self.draws is not None and not self.gate
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,8 @@ class Evidence:
 
     points: pl.DataFrame
     excluded: pl.DataFrame
+    runs: Runs
+    estimator: Estimator
     noise: SeedNoise | None
     noise_sd: float | None
     trials: dict[str, Trial]
@@ -112,19 +129,18 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     """Both laws fitted to the points of `runs`, tested, and what follows from the one that the hold-out chooses."""
     points, excluded = split_points(runs, settings.convention)
     N, D, L, C = (points[name].to_numpy().astype(float) for name in ("N", "D", "loss", "C_law"))
+    table = Runs.of(N, D, L, C, cell_weights(N, D) if len(points) else np.array([]))
+    estimator = estimator_named(settings.estimator, settings.delta)
     tree = points["tree"].to_numpy()
     noise = seed_noise(L, N, D, tree) if len(points) else None
     noise = noise if noise and noise.sd > 0 else None
-    fits = (
-        {form.name: fit(form, N, D, L, settings.num_starts, cell_weights(N, D)) for form in FORMS}
-        if len(points)
-        else {}
-    )
+    fits = {form.name: table.fitted(form, estimator, settings.num_starts) for form in FORMS} if len(points) else {}
     usable = [one.rms for one in fits.values() if one.identified]
     noise_sd = noise.sd if noise else min(usable, default=None)
-    trials = {name: _trial(settings, one, N, D, L, C, tree, noise, noise_sd) for name, one in fits.items()}
+    trials = {name: _trial(settings, one, table, estimator, tree, noise) for name, one in fits.items()}
+    trials = {name: _gated(name, trials) for name in trials}
     covariance = noise.covariance(tree) if noise else (noise_sd or 0.0) ** 2 * np.eye(len(points))
-    chosen, because = choose(trials, covariance)
+    chosen, because = choose(FORMS, trials, covariance)
     trial = trials.get(chosen)
     bends: list[Bend] = []
     if noise:
@@ -137,84 +153,60 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     if noise_sd is not None:
         iso = isoflop(N, D, L, noise_sd, settings.bootstrap, settings.seed)
     best = None
-    if trial and trial.draws:
+    if trial and trial.printable:
         best = frontier(trial.fit.law, trial.draws, compute_grid(C))
-    return Evidence(points, excluded, noise, noise_sd, trials, chosen, because, bends, floors, valid, iso, best)
+    return Evidence(
+        points, excluded, table, estimator, noise, noise_sd, trials, chosen, because, bends, floors, valid, iso, best
+    )
 
 
-def choose(trials: dict[str, Trial], covariance: NDArray) -> tuple[str, str]:
-    """(name of the law, one sentence that says why): the hold-out decides, lack of fit breaks a tie.
-
-    A tie is a difference of less than two sd of what noise with `covariance` between the runs' ln L makes of it.
-    """
-    known = {name: trial for name, trial in trials.items() if trial.fit.identified}
-    if not known:
-        return FORMS[0].name, "Neither law is identified by these runs, so there is nothing to choose between."
-    if len(known) == 1:
-        (name,) = known
-        (other,) = set(trials) - {name}
-        return name, f"Only {name} is identified by these runs ({other}: {trials[other].fit.reason})."
-    first, second = (known[form.name] for form in FORMS)
-    simple, rich = (form.name for form in FORMS)
-    if first.holdout is None or second.holdout is None:
-        return _tied(
-            known, "The runs below the compute threshold do not identify both laws, so no hold-out compares them"
-        )
-    rms = f"{100 * first.holdout.rms:.2f} % for {simple} and {100 * second.holdout.rms:.2f} % for {rich}"
-    difference, error = holdout_advantage(first.holdout, second.holdout, covariance)
-    if abs(difference) <= 2 * error:
-        return _tied(known, f"The held-out rms, {rms}, differ by less than twice what noise between seeds can do")
-    name = simple if difference < 0 else rich
-    return name, f"The hold-out chose {name}: held-out rms {rms}, more than noise between seeds can do."
-
-
-def _tied(known: dict[str, Trial], because: str) -> tuple[str, str]:
-    for form in FORMS:
-        test = known[form.name].lack_of_fit
-        if test and test.p > 0.05:
-            return form.name, f"{because}; {form.name} is the law of fewest parameters that fits (p = {test.p:.2g})."
-    if all(trial.lack_of_fit is None for trial in known.values()):
-        return FORMS[0].name, f"{because}; {FORMS[0].name} has fewer parameters."
-    name = min(known, key=lambda key: known[key].fit.objective)
-    return name, f"{because}; no law fits within seed noise and {name} leaves the smaller residual."
+def _gated(name: str, trials: dict[str, Trial]) -> Trial:
+    trial = trials[name]
+    if not trial.fit.identified:
+        return trial
+    richer = {
+        other.name: trials[other.name].origins
+        for other in FORMS
+        if len(other.parameters()) > len(trial.fit.theta) and trials[other.name].fit.identified
+    }
+    p = trial.lack_of_fit.p if trial.lack_of_fit else None
+    return replace(trial, gate=gate(trial.fit, trial.origins, richer, p))
 
 
 def _trial(
     settings: FitSettings,
     one: Fit,
-    N: NDArray,
-    D: NDArray,
-    L: NDArray,
-    C: NDArray,
+    runs: Runs,
+    estimator: Estimator,
     tree: NDArray,
     noise: SeedNoise | None,
-    noise_sd: float | None,
 ) -> Trial:
     if not one.identified:
-        return Trial(one, None, None, None, None, [])
-    cell = cells(N, D)
+        return Trial(one, None, None, None, None, None, [], [])
+    cell, num_resamples, seed = runs.cell, settings.bootstrap, settings.seed
+    enough = len(np.unique(cell)) - len(one.theta) >= FEWEST_FOR_INTERVALS
     generous = strict = None
     if noise:
         residuals, J = one.residuals, one.jacobian
-        generous = lack_of_fit(residuals, J, cell, noise.sd**2 * np.eye(len(N)), noise.sd)
+        generous = lack_of_fit(residuals, J, cell, noise.sd**2 * np.eye(len(runs)), noise.sd, noise.degrees_of_freedom)
         if noise.within_tree_sd:
-            strict = lack_of_fit(residuals, J, cell, noise.covariance(tree), noise.within_tree_sd)
+            strict = lack_of_fit(
+                residuals,
+                J,
+                cell,
+                noise.covariance(tree),
+                noise.within_tree_sd,
+                noise.within_tree_degrees_of_freedom,
+            )
+    threshold = compute_quantile(runs, settings.holdout_quantile)
+    trees = len(np.unique(tree))
     return Trial(
         fit=one,
-        draws=bootstrap(one, cell, settings.bootstrap, settings.seed),
+        draws=bootstrap(one, cell, num_resamples, seed) if enough else None,
+        tree_draws=bootstrap(one, tree, num_resamples, seed, "trees") if enough and trees > len(one.theta) else None,
         lack_of_fit=generous,
         lack_of_fit_in_trees=strict,
-        holdout=hold_out(
-            one.form,
-            N,
-            D,
-            L,
-            C,
-            settings.holdout_quantile,
-            settings.bootstrap,
-            settings.seed,
-            settings.num_starts,
-            one.points.weights,
-        ),
-        subsets=cutoffs(one, N, D, noise_sd) if noise else [],
+        holdout=hold_out(one.form, runs, estimator, threshold, num_resamples, seed, num_starts=settings.num_starts),
+        origins=rolling_origin(one.form, runs, estimator, HOLDOUT_RESAMPLES, seed),
+        subsets=cutoffs(one, runs.N, runs.D, noise.sd, noise.degrees_of_freedom) if noise else [],
     )

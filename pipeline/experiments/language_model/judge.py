@@ -9,13 +9,15 @@ import numpy as np
 import polars as pl
 
 from pipeline.experiments.experiment import Judgement
-from pipeline.experiments.language_model.evidence import CONVENTIONS, Evidence, Trial, gather
+from pipeline.experiments.language_model.evidence import CONVENTIONS, FORMS, Evidence, Trial, gather
+from pipeline.experiments.language_model.forecast import planned, predictor_of
 from pipeline.experiments.language_model.tables import SIGNIFICANT_DIGITS, tables
 from pipeline.experiments.language_model.verdicts import LEVEL, findings
-from pipeline.fitting.forms import FORMS, Additive
-from pipeline.fitting.solver import ESTIMATOR, fit, raw_laws
-from pipeline.fitting.uncertainty import percentile_interval
-from pipeline.fitting.validation import LackOfFit
+from pipeline.fitting.holdout import trust
+from pipeline.fitting.lack_of_fit import LackOfFit
+from pipeline.fitting.laws import Law
+from pipeline.fitting.runs import Runs
+from pipeline.fitting.solver import raw_laws
 from pipeline.params import Fit as FitSettings
 
 
@@ -25,7 +27,9 @@ def judge(settings: FitSettings, runs: pl.DataFrame, curves: pl.DataFrame) -> Ju
     Too few points never raise: laws then have status not_identified and null numbers, and verdicts are undetermined.
     """
     evidence = gather(settings, runs)
-    return Judgement(findings(evidence), _plain(_summary(settings, evidence)), tables(evidence))
+    made = tables(settings, evidence)
+    summary = _summary(settings, evidence) | {"planned": planned(evidence, made["next_runs"])}
+    return Judgement(findings(evidence), _plain(summary), made)
 
 
 def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
@@ -33,9 +37,10 @@ def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
     relative = {name: (points[name] / points["loss"]).drop_nulls() for name in ("loss_se_level", "loss_se_compared")}
     held = {name: trial.holdout for name, trial in evidence.trials.items()}
     tested = next((one for one in held.values() if one), None)
+    predictor = predictor_of(evidence)
     return {
         "convention": settings.convention,
-        "estimator": f"{ESTIMATOR}; every (N, D) counts once, whatever its number of seeds",
+        "estimator": f"{_estimator(evidence)}; every (N, D) counts once, whatever its number of seeds",
         "num_points": len(points),
         "num_excluded": len(evidence.excluded),
         "seed_noise": _seed_noise(evidence),
@@ -60,6 +65,8 @@ def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
                 for one in [held.get(form.name)]
             },
         },
+        "rolling": {name: _rolling(trial) for name, trial in evidence.trials.items()},
+        "forecast": predictor.as_dict() if predictor else None,
         "valid_from": _valid_from(evidence),
         "frontier": _frontier(evidence),
         "isoflop": {
@@ -72,10 +79,11 @@ def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _law(form: type[Additive], trial: Trial | None) -> dict[str, Any]:
+def _law(form: type[Law], trial: Trial | None) -> dict[str, Any]:
     names = form.parameters()
-    one, draws = (trial.fit, trial.draws) if trial else (None, None)
+    one, draws = (trial.fit, trial.draws if trial.printable else None) if trial else (None, None)
     unknown = dict.fromkeys(names)
+    status = one.status if one else "not_identified"
     return {
         "form": form.name,
         "formula": form.formula,
@@ -85,17 +93,38 @@ def _law(form: type[Additive], trial: Trial | None) -> dict[str, Any]:
         "D_scale": 1.0,
         "standard_errors": draws.standard_errors() if draws else unknown,
         "intervals": draws.intervals() if draws else unknown,
+        "tree_intervals": trial.tree_draws.intervals() if draws and trial.tree_draws else unknown,
+        "tree_standard_errors": trial.tree_draws.standard_errors() if draws and trial.tree_draws else unknown,
         "num_resamples": len(draws.theta) if draws else 0,
         "num_resamples_not_converged": draws.unreached if draws else 0,
         "objective": one.objective if draws else None,
-        "rms": one.rms if draws else None,
-        "max": one.max if draws else None,
+        "delta": one.estimator.delta if draws else None,
+        "rms": one.rms if one and one.identified else None,
+        "max": one.max if one and one.identified else None,
         "start_agreement": f"{one.agreeing_starts} of {one.num_starts}" if one else None,
-        "status": one.status if one else "not_identified",
-        "reason": (one.reason or None) if one else "no run finished with a loss",
+        "status": "gate_failed" if trial and trial.gate else status,
+        "reason": (trial.gate or one.reason or None) if one else "no run finished with a loss",
         "condition_number": one.condition_number if one else None,
         "lack_of_fit": _test(trial.lack_of_fit if trial else None),
         "lack_of_fit_in_trees": _test(trial.lack_of_fit_in_trees if trial else None),
+    }
+
+
+def _estimator(evidence: Evidence) -> str:
+    trial = evidence.trial
+    return (trial.fit.estimator if trial else evidence.estimator).text
+
+
+def _rolling(trial: Trial) -> dict[str, Any]:
+    found = trust(trial.origins)
+    if found is None:
+        return dict.fromkeys(("coverage", "num_tested", "p", "widening", "reach"))
+    return {
+        "coverage": found.coverage,
+        "num_tested": found.num_tested,
+        "p": found.p,
+        "widening": found.factor,
+        "reach": found.reach,
     }
 
 
@@ -157,7 +186,8 @@ def _frontier(evidence: Evidence) -> dict[str, Any]:
     if best is None or trial is None or trial.draws is None:
         return dict.fromkeys(names)
     C = evidence.column("C_law")
-    a, (low, high) = trial.fit.law.size_exponent, percentile_interval(trial.draws.size_exponent())
+    a = trial.fit.law.size_exponent
+    low, high = trial.draws.interval(trial.draws.size_exponent(), a)
     largest = int(np.argmin(np.abs(np.log(best.C / C.max()))))
     ratio_low, ratio_high = best.tokens_per_parameter_interval
     interval = (ratio_low[largest], ratio_high[largest])
@@ -172,16 +202,18 @@ def _convention(settings: FitSettings, evidence: Evidence, name: str) -> dict[st
     entry: dict[str, Any] = dict.fromkeys((*form.parameters(), "a", "rms", "holdout_rms"))
     if trial is None or not trial.fit.identified:
         return entry | {"status": "not_identified"}
-    N, D, L = evidence.column(CONVENTIONS[name]), evidence.column("D"), evidence.column("loss")
-    weights = trial.fit.points.weights
-    again = fit(form, N, D, L, settings.num_starts, weights)
+    if trial.gate:
+        return entry | {"status": "gate_failed"}
+    runs = evidence.runs
+    counted = Runs.of(evidence.column(CONVENTIONS[name]), runs.D, runs.L, None, runs.weights)
+    again = counted.fitted(form, evidence.estimator, settings.num_starts)
     entry |= {key: getattr(again.law, key) for key in form.parameters()}
     entry |= {"a": again.law.size_exponent, "rms": again.rms, "status": again.status}
     if trial.holdout:
-        test = trial.holdout.test
-        below = fit(form, N[~test], D[~test], L[~test], settings.num_starts, weights[~test])
-        error = np.log(L[test] / below.law.loss(N[test], D[test]))
-        entry["holdout_rms"] = float(np.sqrt(np.average(error**2, weights=weights[test])))
+        below = counted.subset(trial.holdout.train).fitted(form, evidence.estimator, settings.num_starts)
+        above = counted.subset(trial.holdout.test)
+        error = np.log(above.L / below.law.loss(above.N, above.D))
+        entry["holdout_rms"] = float(np.sqrt(np.average(error**2, weights=above.weights)))
     return entry
 
 

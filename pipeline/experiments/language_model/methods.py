@@ -25,7 +25,7 @@ _INVERSE = "<mrow><mn>1</mn><mo>/</mo><mi>q</mi></mrow>"
 _ROOT = f'<msup><mrow><mo stretchy="true">[</mo>{_SUM}<mo stretchy="true">]</mo></mrow>{_INVERSE}</msup>'
 
 FORMULAS = {
-    "additive": _display(f"<mrow>{_LEFT}{_SIZE}<mo>+</mo>{_DATA}</mrow>"),
+    "chinchilla": _display(f"<mrow>{_LEFT}{_SIZE}<mo>+</mo>{_DATA}</mrow>"),
     "q_form": _display(f"<mrow>{_LEFT}{_ROOT}</mrow>"),
 }
 
@@ -44,14 +44,14 @@ _OPTIMUM = _display(
 
 _ALWAYS = (
     Method(
-        "The additive law",
+        "The Chinchilla law",
         "The loss in excess of E is a part that only size removes and a part that only data removes (arXiv "
         "2203.15556). N is parameters, D training tokens, L validation loss in nats/token.",
-        FORMULAS["additive"],
+        FORMULAS["chinchilla"],
     ),
     Method(
         "The q-form",
-        "The same two parts joined by a q-norm: q = 1 is the additive law, and the larger q is, the more the larger "
+        "The same two parts joined by a q-norm: q = 1 is the Chinchilla law, and the larger q is, the more the larger "
         "part alone decides. With E = 0 and q = 1/β it contains the form of arXiv 2001.08361.",
         FORMULAS["q_form"],
     ),

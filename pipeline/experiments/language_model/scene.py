@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.fitting.forms import Additive, QForm
+from pipeline.fitting.laws import LAWS, Law
 from pipeline.reporting.figures import shades
 from pipeline.reporting.numbers import known
 
 LOSS = "validation loss L (nats/token)"
 SIZE = "parameters N"
 TOKENS = "training tokens D"
-LAW_NAMES = {"additive": "additive law", "q_form": "q-form"}
+COMPUTE = "training compute C = 6ND (FLOPs)"
+LAW_NAMES = {"chinchilla": "Chinchilla law", "q_form": "q-form"}
+"""The two laws that a study chooses between."""
+ALL_LAWS = LAW_NAMES | {
+    "tied": "one exponent for both",
+    "no_E": "no irreducible loss",
+    "kaplan": "Kaplan's form",
+    "interaction": "with a term in N and D",
+}
+"""Those, and the laws that stand beside them."""
 CONVENTIONS = {
     "total": ("N_total", "all parameters"),
     "non_embedding": ("N_non_embedding", "non-embedding parameters"),
@@ -31,7 +41,7 @@ class Scene:
     curves: pl.DataFrame
     points: pl.DataFrame
     frontier: pl.DataFrame
-    law: Additive | None
+    law: Law | None
     law_label: str
     predictions: list[str]
     size_colours: dict[float, str]
@@ -62,7 +72,17 @@ def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFram
 
 def plain_words(text: str) -> str:
     """A sentence of the judgement as people read it, its full stop at the end."""
-    return text.replace("q_form law", "q-form").replace("q_form", "q-form").replace(">=", "≥").rstrip(". ") + "."
+    text = text.replace("q_form law", "q-form").replace("q_form", "q-form").replace(">=", "≥")
+    return re.sub(r"\bchinchilla( law)?\b", "Chinchilla law", text).rstrip(". ") + "."
+
+
+def why_refused(summary: dict, name: str | None) -> str | None:
+    """Why a law may show no parameters, in words; None where it may show them."""
+    fitted = (summary.get("laws") or {}).get(name) or {}
+    if law_of(summary, name) is not None:
+        return None
+    reason = fitted.get("reason") or "these runs leave no interval for its parameters"
+    return plain_words(reason).rstrip(".")
 
 
 def usable_rows(tables: dict[str, pl.DataFrame], name: str, columns: list[str]) -> pl.DataFrame:
@@ -75,10 +95,10 @@ def usable_rows(tables: dict[str, pl.DataFrame], name: str, columns: list[str]) 
     )
 
 
-def law_of(summary: dict, name: str | None) -> Additive | None:
+def law_of(summary: dict, name: str | None) -> Law | None:
     """The fitted law of that name in raw units (N parameters, D tokens), None if it was not identified."""
     fitted = (summary.get("laws") or {}).get(name) or {}
-    form = {"additive": Additive, "q_form": QForm}.get(name)
+    form = LAWS.get(name)
     params = fitted.get("params") or {}
     if form is None or not all(known(params.get(parameter)) for parameter in form.parameters()):
         return None

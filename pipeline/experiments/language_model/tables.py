@@ -8,12 +8,14 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 
 from pipeline.experiments.language_model.evidence import Evidence
+from pipeline.experiments.language_model.fit_tables import fit_tables
+from pipeline.params import Fit as FitSettings
 
 SIGNIFICANT_DIGITS = 12
 """Floats are rounded to this many digits before they are written: last bits differ between machines."""
 
 
-def tables(evidence: Evidence) -> dict[str, pl.DataFrame]:
+def tables(settings: FitSettings, evidence: Evidence) -> dict[str, pl.DataFrame]:
     """Name -> table, floats rounded to SIGNIFICANT_DIGITS, rows sorted; a table without rows keeps its columns."""
     made = {
         "points": _points(evidence),
@@ -24,6 +26,7 @@ def tables(evidence: Evidence) -> dict[str, pl.DataFrame]:
         "convexity": _convexity(evidence),
         "excluded": evidence.excluded,
         "seeds": _seeds(evidence),
+        **fit_tables(settings, evidence),
     }
     return {name: table.with_columns(cs.float().round_sig_figs(SIGNIFICANT_DIGITS)) for name, table in made.items()}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import f as f_distribution
 
 from pipeline.experiments.experiment import Finding, Regime, Verdict
 from pipeline.experiments.language_model.evidence import Evidence
-from pipeline.fitting.uncertainty import percentile_interval
+from pipeline.fitting.lack_of_fit import LackOfFit
 
 HOLDOUT_TOLERANCE = 0.012
 """Held-out rms of ln L up to which extrapolation to the top quarter of compute counts as good: the study's own aim."""
@@ -45,7 +46,7 @@ def _power_law(evidence: Evidence) -> Finding:
         else:
             num_cells = test.degrees_of_freedom + len(trial.fit.theta)
             measured = sd * float(np.sqrt(test.chi2 / num_cells))
-            tolerance = sd * float(np.sqrt(chi2_distribution.ppf(1 - LEVEL, test.degrees_of_freedom) / num_cells))
+            tolerance = sd * float(np.sqrt(_largest_chi2(test) / num_cells))
             verdict = "holds" if valid else "violated" if trial.subsets else "undetermined"
             bounds = (valid.N_min, valid.D_min) if valid else None
             said = f"{whole}; {_where(evidence)} (between-seed noise {_percent(sd)}, lack of fit p = {test.p:.2g})."
@@ -111,7 +112,7 @@ def _extrapolation(evidence: Evidence) -> Finding:
 
 def _optimal_exponent(evidence: Evidence) -> Finding:
     trial, iso = evidence.trial, evidence.isoflop
-    predicted = trial.fit.law.size_exponent if trial and trial.draws else None
+    predicted = trial.fit.law.size_exponent if trial and trial.printable else None
     measured, interval = iso.exponent, iso.interval
     verdict: Verdict = "undetermined"
     C = np.array([part.C for part in iso.minima])
@@ -120,7 +121,7 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
     elif measured is None or interval is None:
         said = f"The law gives a = {predicted:.3f}, but {len(iso.minima)} isoFLOP minima do not measure a slope."
     else:
-        draws = percentile_interval(trial.draws.size_exponent())
+        draws = trial.draws.interval(trial.draws.size_exponent(), predicted)
         error = float(np.hypot(draws[1] - draws[0], interval[1] - interval[0])) / (2 * 1.96)
         apart = abs(predicted - measured)
         if error <= EXPONENT_TOLERANCE:
@@ -143,6 +144,15 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
         verdict=verdict,
         regime=[_regime("C", "FLOPs", C if verdict == "holds" else np.array([]), None)],
     )
+
+
+def _largest_chi2(test: LackOfFit) -> float:
+    """The chi2 at which lack of fit is significant: of F, where the noise sd was itself measured."""
+    if test.noise_freedom:
+        return test.degrees_of_freedom * float(
+            f_distribution.ppf(1 - LEVEL, test.degrees_of_freedom, test.noise_freedom)
+        )
+    return float(chi2_distribution.ppf(1 - LEVEL, test.degrees_of_freedom))
 
 
 def _where(evidence: Evidence) -> str:

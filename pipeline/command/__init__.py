@@ -7,26 +7,44 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from pipeline.params import read_params
 from pipeline.stage import run_stage
 
 
-def main() -> None:
-    """Parses the command line and exits with the code of the chosen command."""
-    parser = argparse.ArgumentParser(prog="study", description="Scaling-law studies.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+class _Parser(argparse.ArgumentParser):
+    """A parser that tells a wrong command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2, as argparse does, without the usage."""
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
+    from pipeline.command import fit, predict
+
+    parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for function in (bill, track, ui):
         command = commands.add_parser(function.__name__, help=function.__doc__.splitlines()[0])
-        command.set_defaults(function=function)
-    arguments = parser.parse_args()
-    raise SystemExit(run_stage(arguments.function))
+        command.set_defaults(call=lambda arguments, function=function: function())
+    for module, name in ((fit, "fit"), (predict, "predict")):
+        line = module.__doc__.splitlines()[0]
+        command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
+        module.add_arguments(command)
+        command.set_defaults(call=module.command)
+    arguments = parser.parse_args(argv)
+    raise SystemExit(run_stage(partial(arguments.call, arguments)))
 
 
 def bill() -> None:
     """Print what the next study would train and what it costs, without training."""
     from pipeline.execution.run_store import RunStore
+    from pipeline.params import read_params
     from pipeline.study import make_bill, plan_runs
 
     if hasattr(signal, "SIGPIPE"):

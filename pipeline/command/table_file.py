@@ -1,0 +1,112 @@
+"""A file of rows as a table of columns: csv, tsv, jsonl (each plain, .gz or .zst) or parquet, local or behind a URI."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from pathlib import PurePosixPath
+
+import fsspec
+import numpy as np
+import polars as pl
+import zstandard
+from numpy.typing import NDArray
+
+KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+PACKED = (".gz", ".zst")
+
+
+def read_table(path: str) -> pl.DataFrame:
+    """The columns of the file at `path`; those of text files are all strings, so that no value is guessed.
+
+    Raises ValueError naming the file, and the line where there is one, for what is no such table.
+    """
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    kind = KINDS.get(suffixes[-1] if suffixes else "")
+    if kind is None:
+        raise ValueError(f"{path}: unknown kind of file; one of {', '.join(KINDS)} is wanted (text also .gz or .zst)")
+    content = _content(path)
+    try:
+        if kind == "parquet":
+            table = pl.read_parquet(io.BytesIO(content))
+        elif kind == "jsonl":
+            table = _from_lines(path, content)
+        else:
+            separator = "\t" if kind == "tsv" else ","
+            table = pl.read_csv(io.BytesIO(content.rstrip()), infer_schema=False, separator=separator)
+    except pl.exceptions.NoDataError:
+        raise ValueError(f"{path}: the table is empty") from None
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path}: cannot be read as {kind}: {str(error).splitlines()[0]}") from None
+    if not len(table):
+        raise ValueError(f"{path}: the table has no rows")
+    return table
+
+
+def numbers(path: str, table: pl.DataFrame, column: str) -> NDArray[np.float64]:
+    """A column as finite positive numbers, shape (n,). Raises ValueError naming the first row that is not one."""
+    given = table[column]
+    if given.dtype == pl.String:
+        values = given.str.strip_chars().cast(pl.Float64, strict=False)
+    elif given.dtype.is_numeric() or given.dtype == pl.Null:
+        values = given.cast(pl.Float64)
+    else:
+        raise ValueError(f"{path}: column {column!r} holds {given.dtype}, not numbers")
+    found = values.to_numpy()
+    wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
+    if len(wrong):
+        raise ValueError(f"{_place(path, wrong, column)} {_told(given[int(wrong[0])])}")
+    return found
+
+
+def labels(path: str, table: pl.DataFrame, column: str) -> list[str]:
+    """A column as labels, one a row. Raises ValueError naming the first row that has none."""
+    given = table[column]
+    if given.dtype.is_nested():
+        raise ValueError(f"{path}: column {column!r} holds {given.dtype}, not labels")
+    found = given.cast(pl.String)
+    wrong = np.flatnonzero(found.is_null().to_numpy())
+    if len(wrong):
+        raise ValueError(f"{_place(path, wrong, column)} is missing")
+    return found.to_list()
+
+
+def _place(path: str, wrong: NDArray, column: str) -> str:
+    more = f" (first of {len(wrong)})" if len(wrong) > 1 else ""
+    return f"{path}: row {wrong[0] + 1}{more}: column {column!r}:"
+
+
+def _told(value: object) -> str:
+    if value is None or value == "":
+        return "the value is missing"
+    return f"{value!r} is not a finite positive number"
+
+
+def _content(path: str) -> bytes:
+    try:
+        with fsspec.open(path, "rb", compression="infer") as file:
+            return file.read()
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise ValueError(f"{path}: cannot be unpacked: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+
+
+def _from_lines(path: str, content: bytes) -> pl.DataFrame:
+    rows = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}: line {number}: not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: line {number}: {type(row).__name__}, not an object of columns")
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [None if (value := row.get(name)) is None else str(value) for row in rows] for name in names}
+    return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))

@@ -1,0 +1,97 @@
+"""What the study says of runs not made yet: its predictor, and the runs that would teach it most."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pipeline.experiments.language_model.evidence import Evidence
+from pipeline.fitting.analysis import noise_sd
+from pipeline.fitting.design import expected_interval, next_runs
+from pipeline.fitting.holdout import trust
+from pipeline.fitting.prediction import Predictor
+
+BUDGET_FACTOR = 10.0
+"""The target of the next runs: the best loss at this many times the largest compute."""
+FINER = 2.0
+"""Next runs may be this factor beyond the measured sizes and token counts, on a grid of that ratio."""
+NUM_NEXT = 8
+COST_POWER = 0.4
+"""The cut of the variance is divided by C^COST_POWER: by C itself it asks for hundreds of the smallest run."""
+CLUSTERS_PER_PARAMETER = 2
+"""Trees a parameter from which on predictions rest on resampled trees, not on cells."""
+
+
+def predictor_of(evidence: Evidence) -> Predictor | None:
+    """The predictor of the chosen law, None where it may not be quoted.
+
+    Its draws resample whole trees where there are at least two for each parameter, else (N, D) cells.
+    """
+    trial = evidence.trial
+    if trial is None or not trial.printable:
+        return None
+    num_trees = evidence.points["tree"].n_unique()
+    enough = trial.tree_draws is not None and num_trees >= CLUSTERS_PER_PARAMETER * len(trial.fit.theta)
+    draws = trial.tree_draws if enough else trial.draws
+    found = trust(trial.origins)
+    C = evidence.column("C_law")
+    return Predictor(
+        trial.fit.form,
+        draws.estimate,
+        draws.theta,
+        draws.freedom,
+        noise_sd(trial.fit, trial.draws.freedom),
+        found.factor if found else 1.0,
+        (float(C.min()), float(C.max())),
+    )
+
+
+def next_points(evidence: Evidence) -> pl.DataFrame:
+    """The runs that would narrow the forecast at BUDGET_FACTOR times the largest compute most for their FLOPs.
+
+    Candidates are measured sizes and token counts and one step of FINER beyond, from the scale on from which the law
+    holds; together they cost at most what the study has cost (6 N D). `error_before` and `error_after` are standard errors of ln L at the target.
+    """
+    names = ("N", "D", "C", "error_before", "error_after", "cut_per_flop", "total_flops")
+    predictor = predictor_of(evidence)
+    if predictor is None:
+        return pl.DataFrame(schema=dict.fromkeys(names, pl.Float64))
+    runs, valid = evidence.runs, evidence.valid
+    best = predictor.budget(BUDGET_FACTOR * float(runs.C.max())).best
+    sizes, tokens = (
+        np.append(np.unique(values), values.max() * np.array([FINER, FINER**2])) for values in (runs.N, runs.D)
+    )
+    N, D = (grid.ravel() for grid in np.meshgrid(sizes, tokens, indexing="ij"))
+    chosen = next_runs(
+        evidence.trial.fit,
+        predictor.noise_sd,
+        N,
+        D,
+        best.N,
+        best.D,
+        budget_flops=float(runs.C.sum()),
+        num_runs=NUM_NEXT,
+        cost_power=COST_POWER,
+        N_min=valid.N_min if valid else None,
+        D_min=valid.D_min if valid else None,
+    )
+    return pl.DataFrame([[getattr(one, name) for name in names] for one in chosen], schema=names, orient="row")
+
+
+def planned(evidence: Evidence, next_table: pl.DataFrame) -> dict[str, float] | None:
+    """Half widths of the 95 % interval of ln L at the target: of the runs made, and with the next runs added."""
+    predictor = predictor_of(evidence)
+    if predictor is None or next_table.is_empty():
+        return None
+    runs = evidence.runs
+    best = predictor.budget(BUDGET_FACTOR * float(runs.C.max())).best
+    more_N, more_D = (np.append(old, next_table[name].to_numpy()) for name, old in (("N", runs.N), ("D", runs.D)))
+    law, noise = predictor.law, predictor.noise_sd
+    now = expected_interval(law, runs.N, runs.D, noise, best.N, best.D)
+    then = expected_interval(law, more_N, more_D, noise, best.N, best.D)
+    return {
+        "C": best.C,
+        "half_width_now": now.target_half_width,
+        "half_width_then": then.target_half_width,
+        "flops": float(next_table["C"].sum()),
+    }

@@ -1,0 +1,159 @@
+"""What a fitted law says of runs not made yet, and how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.fitting.frontier import Serving, cheapest_for_loss, flat_range
+from pipeline.fitting.intervals import corrected_interval
+from pipeline.fitting.laws import LAWS
+from pipeline.fitting.laws.law import Law, log_losses
+from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, Variables
+
+FAR = 10.0
+"""Times the largest measured compute beyond which a prediction carries a warning."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The loss of a run of N parameters and D tokens (C = 6 N D FLOPs), nats/token.
+
+    `interval` is the 95 % interval of the law there, `prediction_interval` that of a measured run: noise added, and
+    widened where the rolling hold-out called for it. `extrapolation` is C over the largest measured C.
+    """
+
+    N: float
+    D: float
+    C: float
+    loss: float
+    interval: tuple[float, float]
+    prediction_interval: tuple[float, float]
+    extrapolation: float
+    warnings: list[str]
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        """D / N."""
+        return self.D / self.N
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The best use of C FLOPs: the prediction at N*, D*, their 95 % intervals, and the flat range.
+
+    `flat_N` are the smallest and largest N whose loss is within 0.1 % of the least.
+    """
+
+    best: Prediction
+    N_interval: tuple[float, float]
+    D_interval: tuple[float, float]
+    flat_N: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted law with the draws, noise and reach that its predictions need; plain numbers, so it can be stored.
+
+    `estimate` (k,) and `draws` (R, k) are thetas in raw units, `freedom` their degrees of freedom, `noise_sd` the sd of
+    ln L of a run about the law, `widening` the factor of the rolling hold-out, C_range the measured compute, FLOPs.
+    """
+
+    form: type[Law]
+    estimate: NDArray[np.float64]
+    draws: NDArray[np.float64] = field(repr=False)
+    freedom: int
+    noise_sd: float
+    widening: float
+    C_range: tuple[float, float]
+    seed: int = 0
+
+    @property
+    def law(self) -> Law:
+        """The fitted law, raw units."""
+        value = self.form.values(self.estimate[None])
+        return self.form(**{name: float(value[name][0]) for name in self.form.parameters()})
+
+    def at(self, N: float, D: float, **columns: float) -> Prediction:
+        """The loss of one run. Raises ValueError unless N and D are positive numbers."""
+        for name, value in (("N", N), ("D", D)):
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: {value} is not a finite positive number")
+        where = Variables.of([N], [D], {name: [value] for name, value in columns.items()})
+        log_L = float(log_losses(self.form, self.estimate[None], where)[0, 0])
+        draws = log_losses(self.form, self.draws, where)
+        low, high = corrected_interval(draws, [log_L], self.freedom)
+        noise = self.noise_sd * np.random.default_rng(self.seed).standard_normal(draws.shape)
+        noisy_low, noisy_high = corrected_interval(draws + noise, [log_L], self.freedom)
+        wide = np.exp(log_L + self.widening * (np.array([noisy_low[0], noisy_high[0]]) - log_L))
+        C = FLOPS_PER_PARAMETER_TOKEN * N * D
+        beyond = C / self.C_range[1]
+        warnings = []
+        if beyond > FAR:
+            warnings.append(
+                f"far_extrapolation: {beyond:.3g} times the largest measured compute, past {FAR:g}; the interval "
+                "supposes that the law still holds there"
+            )
+        if self.widening > 1:
+            warnings.append(
+                f"widened: the law's intervals missed too many held-out larger runs; widened {self.widening:.2f} times"
+            )
+        return Prediction(
+            float(N),
+            float(D),
+            C,
+            float(np.exp(log_L)),
+            (float(np.exp(low[0])), float(np.exp(high[0]))),
+            (float(wide[0]), float(wide[1])),
+            beyond,
+            warnings,
+        )
+
+    def budget(self, C: float, **columns: float) -> Budget:
+        """The best use of C FLOPs. Raises ValueError for a law without an optimum, or a C that is not positive."""
+        if not (np.isfinite(C) and C > 0):
+            raise ValueError(f"C: {C} is not a finite positive number of FLOPs")
+        N = float(self.law.optimal_size([C], **columns)[0])
+        if not np.isfinite(N):
+            raise ValueError(f"law: {self.form.name} has no size of least loss on {C:.3g} FLOPs")
+        D = C / (FLOPS_PER_PARAMETER_TOKEN * N)
+        sizes = self.form.optimal_sizes(self.draws, np.array([C]), columns)
+        low, high = (float(end[0]) for end in corrected_interval(sizes, [N], self.freedom))
+        scale = C / FLOPS_PER_PARAMETER_TOKEN
+        return Budget(
+            self.at(N, D, **columns), (low, high), (scale / high, scale / low), flat_range(self.law, C, **columns)
+        )
+
+    def serving(self, C: float, served_tokens: float) -> Serving | None:
+        """The cheapest model as good as the best on C training FLOPs when it will serve so many tokens."""
+        best = self.budget(C).best
+        return cheapest_for_loss(self.law, best.loss, served_tokens)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the draws, as plain JSON types; `from_dict` puts them together again."""
+        return {
+            "law": self.form.name,
+            "theta": [float(value) for value in self.estimate],
+            "freedom": self.freedom,
+            "noise_sd": self.noise_sd,
+            "widening": self.widening,
+            "C_range": list(self.C_range),
+        }
+
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any], draws: NDArray) -> Predictor:
+        """The predictor of a stored entry and its draws (R, k). Raises ValueError for an unknown law."""
+        if entry["law"] not in LAWS:
+            raise ValueError(f"law: {entry['law']!r} is none of {', '.join(LAWS)}")
+        return cls(
+            LAWS[entry["law"]],
+            np.asarray(entry["theta"], float),
+            np.asarray(draws, float),
+            int(entry["freedom"]),
+            float(entry["noise_sd"]),
+            float(entry["widening"]),
+            (float(entry["C_range"][0]), float(entry["C_range"][1])),
+        )

@@ -1,0 +1,32 @@
+"""Proves seed noise against its definition and against known noise between and within trees."""
+
+import numpy as np
+import pytest
+
+from pipeline.fitting.seed_noise import seed_noise
+from tests.fitting.measured_studies import study
+
+
+def test_seed_noise_is_pooled_over_cells():
+    L = np.exp([0.1, 0.3, 0.5, 0.5, 0.8, 1.1, 2.0])
+    size, tokens = [1, 1, 1, 1, 2, 2, 3], [5, 5, 6, 6, 5, 5, 5]
+    noise = seed_noise(L, size, tokens, ["a", "b", "a", "b", "c", "d", "e"])
+    assert noise.num_cells == 3
+    assert noise.degrees_of_freedom == 3
+    assert noise.sd == pytest.approx(np.sqrt((0.02 + 0.0 + 0.045) / 3), rel=1e-12)
+
+
+def test_noise_between_trees_and_within_a_tree_are_told_apart():
+    random = np.random.default_rng(3)
+    size, tokens, seed = (values.ravel() for values in np.meshgrid(range(20), range(5), range(3)))
+    offset = 0.003 * random.standard_normal((20, 3))
+    L = np.exp(1.0 + 0.1 * size + offset[size, seed] + 0.001 * random.standard_normal(len(size)))
+    noise = seed_noise(L, size, tokens, size * 10 + seed)
+    assert noise.sd == pytest.approx(np.hypot(0.003, 0.001), rel=0.25)
+    assert noise.within_tree_sd == pytest.approx(0.001, rel=0.25)
+    assert noise.within_tree_degrees_of_freedom == 20 * 4 * 2
+
+
+def test_without_replicates_there_is_no_seed_noise():
+    N, D, L = study("S5")
+    assert seed_noise(L, N, D, N) is None
