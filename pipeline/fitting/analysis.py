@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.checks import Caution, cluster_cautions, fit_cautions
+from pipeline.fitting.checks import Caution, cluster_cautions, fit_cautions, interval_cautions
 from pipeline.fitting.compare import gate
 from pipeline.fitting.estimators import MAD_TO_SD, Estimator
 from pipeline.fitting.holdout import HoldOut, Trust, rolling_origin, trust
@@ -97,6 +97,7 @@ def analyse(
         draws = bootstrap(fitted, cell, num_resamples, seed)
         if clusters is not None and len(np.unique(clusters)) >= 2:
             cluster_draws = bootstrap(fitted, clusters, num_resamples, seed, cluster_name)
+        cautions += interval_cautions(fitted, (cluster_draws or draws).intervals())
     cautions += cluster_cautions(fitted, clusters)
     reason = ""
     if not refused:

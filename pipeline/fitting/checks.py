@@ -23,11 +23,13 @@ NARROW_RATIO = 4.0
 """D / N must span at least this factor for size and data to be told apart well (arXiv 2605.08541)."""
 COMPUTE_FACTOR = 2.0
 """C and 6 N D may differ by this factor: attention, embeddings and the head account for that much."""
-FAR_OUT = 8.0
+FAR_OUT = 5.0
 """Residuals above the law by this many noise sds look like diverged runs."""
 FAR_OUT_LEAST = 0.03
 """And by this much in ln L, so that tables without noise have none."""
 PLATEAU_LEVEL = 0.01
+WITHOUT_UNITS = ("E", "alpha", "beta", "gamma", "q", "c", "c0", "c1", "alpha_N", "alpha_D", "R_D", "R_N", "m_N", "m_D")
+"""Parameters whose allowed range is the same for every unit of N and D."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,28 @@ def fit_cautions(fit: Fit, runs: Runs, cell: NDArray) -> list[Caution]:
     return found
 
 
+def interval_cautions(fit: Fit, intervals: dict[str, tuple[float, float]]) -> list[Caution]:
+    """Which parameters the runs leave open: their 95 % interval reaches the edge of the range that is searched."""
+    found = []
+    for name in fit.form.parameters():
+        if name not in WITHOUT_UNITS:
+            continue
+        scale = fit.points.least_loss if name in fit.form.scaled else 1.0
+        low, high = sorted(abs(end) for end in intervals[name])
+        edges = [scale * edge for edge in fit.form.limits[name]]
+        if (edges[0] > 0 and low <= 1.01 * edges[0]) or high >= 0.99 * edges[1]:
+            found.append(f"{name} [{low:.3g}, {high:.3g}]")
+    if not found:
+        return []
+    return [
+        Caution(
+            "undetermined",
+            f"the 95 % interval of {', '.join(found)} reaches the edge of the range that was searched: these runs do "
+            "not determine it, nor the rest of its term",
+        )
+    ]
+
+
 def cluster_cautions(fit: Fit, clusters: NDArray | None) -> list[Caution]:
     """Whether there are enough independent clusters: fewer than two a parameter give no trustworthy interval."""
     if clusters is None:
@@ -169,7 +193,7 @@ def _outlying(fit: Fit, runs: Runs) -> list[Caution]:
     residuals = fit.residuals
     if fit.estimator.kind == "l2":  # squares let an outlier pull the law to itself
         residuals = runs.fitted(fit.form, Huber()).residuals
-    spread = MAD_TO_SD * float(np.median(np.abs(residuals)))
+    spread = MAD_TO_SD * float(np.median(np.abs(residuals))) * np.sqrt(len(runs) / (len(runs) - len(fit.theta)))
     far = np.flatnonzero(residuals > max(FAR_OUT * spread, FAR_OUT_LEAST))
     if not len(far):
         return []

@@ -85,7 +85,7 @@ def next_runs(
 
     Candidates are pairs of N and D, broadcast against each other; one may be chosen again, with another seed. Each step
     takes the greatest (j_t' S j_c)^2 / (noise_sd^2 + j_c' S j_c) / C^cost_power, S the covariance of theta (sequential
-    V-optimal design: Fedorov 1972, ch. 2), and updates S. cost_power 0.4 is that of arXiv 2604.22753; 1 is the cut per
+    V-optimal design: Fedorov 1972), and updates S. cost_power 0.4 is that of arXiv 2604.22753; 1 is the cut per
     FLOP, for which a very large number of the smallest runs is best. The choice stops at `budget_flops` in all. Only
     candidates of at least `N_min` parameters and `D_min` tokens count.
 
@@ -153,7 +153,7 @@ def expected_interval(
     """The errors that least squares on planned runs (N parameters, D tokens, each (n,)) would have if `law` were true.
 
     The covariance of theta is noise_sd^2 (J'J)^-1, intervals take Student's t with n - k degrees of freedom, n distinct
-    (N, D) (Seber and Wild 1989, section 5.1). It is linear: beyond a relative error of about 0.3 real intervals are
+    (N, D) (Seber and Wild 1989, ch. 5). It is linear: beyond a relative error of about 0.3 real intervals are
     wider and skewed. Whether the design identifies the law is what `pipeline.fitting.solver.fit` says of its noise-free
     losses. Raises ValueError for values that are not finite and positive.
     """

@@ -1,10 +1,10 @@
 """Profiles of the objective: its least value at held values of one parameter, or of two.
 
 A profile gives an interval that need not be symmetric and may be open, where a standard error would pretend. Its
-statistic is T = 2 (S(v) - S_min) / (q s^2), with q = mean rho'' and s^2 the noise of `pipeline.fitting.influence.noise`
-(quasi-likelihood ratio: Huber 1981, section 7.10, and for least squares Bates and Watts 1988, section 6.1, where it is
-Delta S / s^2, s^2 = S / (n - k)). T is held against F(1, n - k), for two parameters T / 2 against F(2, n - k); n counts
-cells. A threshold delta far below the noise leaves few runs inside it, and q, which is their share, is then noisy.
+statistic is T = 2 (S(v) - S_min) / (q s^2), q = mean rho'' and s^2 the noise of `pipeline.fitting.influence.noise`
+(Schrader and Hettmansperger 1980, Biometrika 67:93); for least squares it is Delta S / s^2 with s^2 = S / (n - k). T is
+held against F(1, n - k), for two parameters T / 2 against F(2, n - k); n counts cells. A threshold delta far below the
+noise leaves few runs inside it, and q, which is their share, is then noisy.
 """
 
 from __future__ import annotations
@@ -188,8 +188,7 @@ class _Held:
         """The held theta towards `bound` at which the statistic first reaches `level`, None if it never does."""
         room = bound - self.estimate[0]
         for look in (LOOK[LOOK < 3.0], np.append(LOOK, np.inf)):
-            distance = np.unique(np.minimum(np.append(0.0, look * half), abs(room)))
-            at = self.estimate[0] + np.sign(room) * distance
+            at = self.estimate[0] + np.sign(room) * np.unique(np.minimum(np.append(0.0, look * half), abs(room)))
             theta, objective = self.solve(at[:, None])
             if ((objective - self.fit.objective) * per_objective > level).any():
                 break

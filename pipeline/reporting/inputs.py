@@ -102,6 +102,7 @@ def _coverage(path: Path) -> pl.DataFrame:
     if missing:
         raise ValueError(f"{path}: {missing[0]}: no such column")
     try:
-        return table.select(COVERAGE).cast(COVERAGE)
+        numbers = {column: pl.Float64 for column, kind in COVERAGE.items() if kind != pl.String}
+        return table.select(list(COVERAGE)).cast(numbers).cast(COVERAGE)
     except pl.exceptions.InvalidOperationError as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None

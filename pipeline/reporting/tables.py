@@ -91,6 +91,16 @@ def estimate(value: Number, bounds: Sequence[Number] | None, form: Callable[[Num
     return Cell((*pieces, Piece("]")), numeric=True)
 
 
+def bounds(low: Number, high: Number) -> Cell:
+    """A cell `low to high` with decimals that fit the width; a dash unless both are known."""
+    if not (known(low) and known(high)):
+        return number(None, significant)
+    places = places_for(low, high, None)
+    huge = max(abs(low), abs(high)) >= 1e6
+    low_text, high_text = (significant(end) if huge else decimal(end, places) for end in (low, high))
+    return Cell((Piece(low_text, low), Piece(" to "), Piece(high_text, high)), numeric=True)
+
+
 FORMS: Mapping[str, Callable[[Number], str]] = {
     "whole": whole,
     "count": count,

@@ -92,14 +92,15 @@ def test_scaling_all_weights_changes_nothing():
 def test_intervals_cover_the_truth(estimator):
     sizes, tokens = N[::2], D[::2]
     covered = {"E": 0, "alpha": 0}
-    num_studies = 150
+    num_studies = 120
     for seed in range(num_studies):
         found = fit(Chinchilla, sizes, tokens, noisy(1000 + seed, sizes=sizes, tokens=tokens), estimator, num_starts=2)
         for name in covered:
             low, high = profile(found, name, num_values=3).interval
             covered[name] += (low or 0.0) <= getattr(TRUTH, name) <= (high or np.inf)
     for name, number in covered.items():
-        assert 0.91 <= number / num_studies <= 0.987, name
+        # Two standard errors of 120 studies are 4 points; 600 studies gave 94 to 96 % for both estimators.
+        assert 0.91 <= number / num_studies <= 0.99, name
 
 
 def test_an_end_beyond_the_range_is_open():

@@ -1,9 +1,10 @@
-"""Tables of what puts the fit to the test: hold-out, cut-offs, isoFLOP minima, seeds, every point, local exponents."""
+"""Tables that put the fit to the test: hold-out, cut-offs, isoFLOP minima, seeds, every point, local exponents."""
 
 from __future__ import annotations
 
 import polars as pl
 
+from pipeline.experiments.language_model import fit_checks
 from pipeline.experiments.language_model.scene import LAW_NAMES, plain_words
 from pipeline.reporting.numbers import count, decimal, known, percent, significant
 from pipeline.reporting.tables import FORMS, Cell, Table, estimate, from_frame, number, words
@@ -12,8 +13,18 @@ MOST_ROWS = 200
 
 
 def check_tables(summary: dict, tables: dict[str, pl.DataFrame]) -> tuple[Table, ...]:
-    """The tables in the order of the page, the hold-out and the cut-offs first."""
-    builders = (_holdout, _cutoffs, _isoflop, _seeds, _points, _convexity)
+    """The tables in the order of the page, the hold-outs first."""
+    builders = (
+        _holdout,
+        fit_checks.rolling,
+        fit_checks.approaches,
+        fit_checks.influence,
+        _cutoffs,
+        _isoflop,
+        _seeds,
+        _points,
+        _convexity,
+    )
     return tuple(build(summary, tables) for build in builders)
 
 
@@ -53,7 +64,7 @@ def _prediction(row: dict, name: str) -> Cell:
 def _cutoffs(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
     frame = tables.get("cutoffs", pl.DataFrame())
     columns = {
-        "law": ("law", "law"),
+        "law": ("law", "words"),
         "N_min": ("N from", "count"),
         "D_min": ("D from", "count"),
         "num_sizes": ("sizes", "whole"),
@@ -64,7 +75,6 @@ def _cutoffs(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         "degrees_of_freedom": ("degrees of freedom", "whole"),
         "p": ("p", "probability"),
     }
-    columns["law"] = ("law", "words")
     rule = (summary.get("valid_from") or {}).get("rule")
     caption = "Each law fitted again to the runs from a smallest N and D on."
     caption += f" {plain_words(rule)}" if rule else ""

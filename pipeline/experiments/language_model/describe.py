@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
+from pipeline.experiments.language_model.check_tables import check_tables
 from pipeline.experiments.language_model.law_tables import law_tables
 from pipeline.experiments.language_model.methods import FORMULAS, methods
-from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, plain_words, usable_rows
+from pipeline.experiments.language_model.outlook import as_fact, forecast_fact, forecast_sentence, in_words
+from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, plain_words, why_refused
 from pipeline.params import LanguageModel
 from pipeline.reporting.chapter import Chapter, Fact
 from pipeline.reporting.numbers import (
@@ -23,7 +24,6 @@ from pipeline.reporting.numbers import (
     significant,
 )
 
-BUDGET_FACTOR = 10.0
 SYMBOLS = {"E": "E", "A": "A", "alpha": "α", "B": "B", "beta": "β", "q": "q"}
 
 
@@ -36,7 +36,7 @@ def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame,
         sentences.append(_no_law(summary))
     else:
         sentences += [_law_sentence(summary, chosen), _holdout_sentence(summary, chosen)]
-    sentences += [_validity(summary), _next_budget(summary, tables)]
+    sentences += [_validity(summary), forecast_sentence(summary, tables)]
     return Chapter(
         name="language_model",
         title="Language-model scaling",
@@ -44,8 +44,9 @@ def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame,
         facts=_facts(summary, chosen, tables),
         mathml=FORMULAS[chosen] if law is not None else "",
         tables=law_tables(summary, tables),
+        checks=check_tables(summary, tables),
         runs=(),
-        methods=methods(settings),
+        methods=methods(settings, summary["estimator"]),
     )
 
 
@@ -63,6 +64,12 @@ def _ground(summary: dict, points: pl.DataFrame) -> str:
 
 
 def _no_law(summary: dict) -> str:
+    chosen = summary.get("chosen")
+    if ((summary.get("laws") or {}).get(chosen) or {}).get("status") == "gate_failed":
+        return (
+            f"The {LAW_NAMES[chosen]} fails its gate, so none of its exponents is shown: "
+            f"{why_refused(summary, chosen)}."
+        )
     states = {
         LAW_NAMES.get(name, name): str((law or {}).get("status")).replace("_", " ")
         for name, law in (summary.get("laws") or {}).items()
@@ -75,13 +82,13 @@ def _law_sentence(summary: dict, chosen: str) -> str:
     fitted = summary["laws"][chosen]
     bounds = fitted.get("intervals") or {}
     parts = [
-        f"{SYMBOLS[name]}\u00a0=\u00a0{_estimate(value, bounds.get(name))}"
+        f"{SYMBOLS[name]}\u00a0=\u00a0{in_words(value, bounds.get(name))}"
         for name, value in ((name, fitted["params"].get(name)) for name in SYMBOLS)
         if value is not None
     ]
     text = (
         f"The {LAW_NAMES[chosen]} describes them with {', '.join(parts)} (N in parameters, D in tokens, L in "
-        f"nats/token; estimator: {summary['estimator']}; 95 % intervals by resampling runs). Its rms residual is "
+        f"nats/token; estimator: {summary['estimator']}; 95 % intervals by resampling (N, D) cells). Its rms residual is "
         f"{percent(fitted.get('rms'))}"
     )
     lack = fitted.get("lack_of_fit")
@@ -126,76 +133,18 @@ def _validity(summary: dict) -> str:
     )
 
 
-def _next_budget(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
-    best = at_budget(tables, BUDGET_FACTOR)
-    if best is None:
-        return ""
-    holdout = summary.get("holdout") or {}
-    coverage = ((holdout.get("laws") or {}).get(summary.get("chosen")) or {}).get("interval_coverage")
-    text = (
-        f"Ten times the largest compute, {significant(best['C'], 2, 1.0)} FLOPs, would buy a loss of "
-        f"{_estimate(best['loss'], (best.get('loss_low'), best.get('loss_high')))} nats/token with N = "
-        f"{count(best['N_star'])} and D = {count(best['D_star'])}. The interval supposes that the law still holds "
-        "there"
-    )
-    points = tables["points"]
-    if known(holdout.get("threshold_C")) and len(points):
-        reach = points["C"].max() / holdout["threshold_C"]
-        text += f", and the hold-out tested that over a factor of {factor(reach)[:-1]} only"
-    if known(coverage):
-        tested = holdout["num_test"]
-        text += f", where {round(coverage * tested)} of {tested} measured losses lay in their 95 % intervals"
-    return text + ". Take it as a guess to be tested, not as a promise."
-
-
-def at_budget(tables: dict[str, pl.DataFrame], times: float) -> dict[str, float] | None:
-    """The frontier at `times` the largest compute of the points, between rows in ln C; None where it does not reach."""
-    rows = usable_rows(tables, "frontier", ["C", "N_star", "D_star", "loss"])
-    points = tables["points"]
-    if rows.is_empty() or points.is_empty():
-        return None
-    C = times * points["C"].max()
-    rows = rows.sort("C")
-    if not rows["C"].min() <= C <= rows["C"].max() * 1.001:
-        return None
-    log_C = np.log(rows["C"].to_numpy())
-    found = {"C": C}
-    for column in ("N_star", "D_star", "loss", "loss_low", "loss_high"):
-        if column in rows.columns and rows[column].null_count() == 0:
-            found[column] = float(np.exp(np.interp(np.log(C), log_C, np.log(rows[column].cast(pl.Float64).to_numpy()))))
-    return found
-
-
 def _facts(summary: dict, chosen: str | None, tables: dict[str, pl.DataFrame]) -> tuple[Fact, ...]:
     fitted = (summary.get("laws") or {}).get(chosen) or {}
     score = ((summary.get("holdout") or {}).get("laws") or {}).get(chosen) or {}
     slopes = summary.get("frontier") or {}
-    best = at_budget(tables, BUDGET_FACTOR) or {}
-    ratio, bounds = slopes.get("tokens_per_parameter_at_largest_C"), (best.get("loss_low"), best.get("loss_high"))
     facts = (
         Fact("rms residual", percent(fitted.get("rms")), "of ln L, all points"),
         Fact("held-out error", percent(score.get("rms")), "rms, largest budgets"),
-        _fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), ""),
-        _fact("tokens per parameter", ratio, slopes.get("interval"), "at the largest budget"),
-        _fact("loss at 10× compute", best.get("loss"), bounds, "extrapolated"),
+        as_fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), ""),
+        as_fact("tokens per parameter", slopes.get("tokens_per_parameter_at_largest_C"), slopes.get("interval"), "at the largest budget"),
+        forecast_fact(summary, tables),
     )
     return tuple(fact for fact in facts if fact.text != DASH)
-
-
-def _fact(label: str, value: float | None, bounds, remark: str) -> Fact:
-    """A fact with its interval, if there is one, before the remark."""
-    front, _, behind = _estimate(value, bounds).partition(" ")
-    return Fact(label, front, ", ".join(part for part in (behind, remark) if part))
-
-
-def _estimate(value: float | None, bounds) -> str:
-    low, high = bounds or (None, None)
-    text = interval(low, high, value)
-    if not known(value) or "[" not in text:
-        return significant(value)
-    places = len(text.split(",")[0].partition(".")[2])
-    front = significant(value) if abs(value) >= 1e6 else decimal(value, places)
-    return f"{front} {text}"
 
 
 def _equals(p: float | None) -> str:

@@ -1,6 +1,6 @@
 """Figures of the language-model study, each with the table it was drawn from.
 
-The scene holds what all figures share; the checks of the fit are in draw_checks.
+The scene holds what all figures share; checks of the fit are in draw_checks, draw_residuals and draw_fit.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.language_model import draw_checks
-from pipeline.experiments.language_model.scene import LOSS, SIZE, TOKENS, Scene, make_scene
+from pipeline.experiments.language_model import draw_checks, draw_fit, draw_residuals
+from pipeline.experiments.language_model.scene import COMPUTE, LOSS, SIZE, TOKENS, Scene, make_scene
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     INK,
@@ -42,12 +42,18 @@ def draw(
         training_curves,
         loss_against_size,
         loss_against_tokens,
-        draw_checks.isoflop,
-        draw_checks.residuals_against_size,
-        draw_checks.residuals_against_tokens,
-        draw_checks.predicted_against_measured,
         draw_checks.frontier,
         draw_checks.tokens_per_parameter,
+        draw_residuals.residuals_against_size,
+        draw_residuals.residuals_against_tokens,
+        draw_residuals.residuals_against_compute,
+        draw_checks.predicted_against_measured,
+        draw_checks.rolling,
+        draw_residuals.influence,
+        draw_fit.objective_map,
+        draw_fit.profile_of_E,
+        draw_fit.approaches,
+        draw_checks.isoflop,
     ]
     with styled():
         drawn = [paint(scene) for paint in painters]
@@ -72,7 +78,7 @@ def loss_against_compute(scene: Scene) -> Figure:
     power_axis(
         axes.xaxis,
         [*points["C"], *(in_view["C"] if not in_view.is_empty() else [])],
-        "training compute C = 6ND (FLOPs)",
+        COMPUTE,
     )
     loss_axis(axes.yaxis, [*points["loss"], *(in_view["loss"] if not in_view.is_empty() else [])], LOSS)
     if threshold:

@@ -1,4 +1,4 @@
-"""Tables of the fitted laws: side by side, and under each way of counting parameters."""
+"""Tables of the fitted laws: their parameters, how the fits went, and each way of counting parameters."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipeline.experiments.language_model.check_tables import check_tables
-from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES
-from pipeline.reporting.numbers import percent, probability, significant, whole
-from pipeline.reporting.tables import Cell, Table, estimate, number, words
+from pipeline.experiments.language_model import fit_checks
+from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, why_refused
+from pipeline.reporting.numbers import known, percent, probability, significant, whole
+from pipeline.reporting.tables import Cell, Table, bounds, estimate, number, words
 
 PARAMETERS = {
     "E": "E, nats/token",
@@ -22,12 +22,81 @@ PARAMETERS = {
 
 
 def law_tables(summary: dict, tables: dict[str, pl.DataFrame]) -> tuple[Table, ...]:
-    """The tables that belong to the fit, in the order of the page."""
-    return laws(summary), *check_tables(summary, tables)[:2], conventions(summary), *check_tables(summary, tables)[2:]
+    """The tables of what was fitted, in the order of the page."""
+    return (
+        parameters(summary),
+        fit_checks.compared(summary, tables),
+        laws(summary),
+        conventions(summary),
+        fit_checks.next_runs(summary, tables),
+    )
+
+
+def parameters(summary: dict) -> Table:
+    """Every parameter of both laws with its intervals, by resampled cells and by resampled trees."""
+    fitted = summary.get("laws") or {}
+    rows: list[tuple[Cell, ...]] = []
+    groups: list[str] = []
+    flat: list[dict] = []
+    for name in (name for name in LAW_NAMES if name in fitted):
+        chosen = ", chosen" if name == summary.get("chosen") else ""
+        heading = f"{LAW_NAMES[name]}{chosen}: {fit_checks.status_words(fitted[name].get('status'))}"
+        refused = why_refused(summary, name)
+        if refused:
+            rows.append((words("no value shown"), words(refused)))
+            groups.append(heading)
+            flat.append({"law": name, "reason": refused})
+            continue
+        for key in fitted[name]["params"]:
+            value = fitted[name]["params"][key]
+            entry = {"law": name, "parameter": key, "value": value}
+            cells = [words(PARAMETERS[key]), number(value, significant)]
+            for kind, intervals, errors in (
+                ("cells", "intervals", "standard_errors"),
+                ("trees", "tree_intervals", "tree_standard_errors"),
+            ):
+                low, high = (fitted[name].get(intervals) or {}).get(key) or (None, None)
+                error = (fitted[name].get(errors) or {}).get(key)
+                cells += [bounds(low, high), number(error, lambda error: significant(error, 2))]
+                entry |= {f"{kind}_low": low, f"{kind}_high": high, f"{kind}_standard_error": error}
+            entry["ratio"] = _ratio(entry)
+            rows.append((*cells, number(entry["ratio"], lambda ratio: significant(ratio, 2))))
+            groups.append(heading)
+            flat.append(entry)
+    schema = {"law": pl.String, "parameter": pl.String, "value": pl.Float64}
+    schema |= {f"{kind}_{part}": pl.Float64 for kind in ("cells", "trees") for part in ("low", "high", "standard_error")}
+    schema |= {"ratio": pl.Float64, "reason": pl.String}
+    caption = (
+        f"L in nats/token, N in {CONVENTIONS[summary['convention']][1]}, D in tokens. Estimator: "
+        f"{summary['estimator']}. 95 % intervals by refits to resampled (N, D) cells, as if they were independent, and "
+        "to resampled trees, each a trunk with all its cooldowns; the ratio of the two widths says what the shared "
+        "trunks hide. A law that fails its gate shows its reason in place of numbers."
+    )
+    header = ("", "estimate", "95 %, cells", "s.e.", "95 %, trees", "s.e.", "trees / cells")
+    frame = pl.DataFrame(flat, schema=schema)
+    return Table(
+        "parameters",
+        "The law's parameters",
+        caption,
+        header,
+        tuple(rows),
+        frame,
+        row_headed=True,
+        groups=tuple(groups),
+        empty="none: no law was fitted",
+    )
+
+
+def _ratio(entry: dict) -> float | None:
+    """Width of the interval by trees over that by cells."""
+    ends = [entry[f"{kind}_{end}"] for kind in ("cells", "trees") for end in ("low", "high")]
+    if not all(known(end) for end in ends) or ends[1] == ends[0]:
+        return None
+    return (ends[3] - ends[2]) / (ends[1] - ends[0])
 
 
 def laws(summary: dict) -> Table:
-    """Both laws side by side: parameters with intervals, residual, lack of fit, hold-out, and how the fit went."""
+    """Both laws side by side: residual, lack of fit, hold-out, and how the fit went."""
     fitted = summary.get("laws") or {}
     names = [name for name in LAW_NAMES if name in fitted]
     rows: list[tuple[Cell, ...]] = []
@@ -51,31 +120,16 @@ def laws(summary: dict) -> Table:
     def of_score(name: str, key: str):
         return (scores.get(name) or {}).get(key)
 
-    for key, label in PARAMETERS.items():
-        if any(key in (of(name, "params") or {}) for name in names):
-            add(label, key, lambda name, key=key: estimate(of(name, "params", key), of(name, "intervals", key)))
-    for key, label in PARAMETERS.items():
-        if any(key in (of(name, "standard_errors") or {}) for name in names):
-            add(
-                f"standard error of {label.split(',')[0]}",
-                f"standard_error_{key}",
-                lambda name, key=key: number(of(name, "standard_errors", key), lambda value: significant(value, 2)),
-            )
     for key, label in (("rms", "rms residual of ln L"), ("max", "largest residual of ln L")):
         add(label, key, lambda name, key=key: number(of(name, key), percent))
-    add("lack of fit, χ²", "chi2", lambda name: number(of(name, "lack_of_fit", "chi2"), significant))
-    add(
-        "degrees of freedom",
-        "degrees_of_freedom",
-        lambda name: number(of(name, "lack_of_fit", "degrees_of_freedom"), whole),
-    )
-    add("lack of fit, p", "p", lambda name: number(of(name, "lack_of_fit", "p"), probability))
+    for key, label, form in (
+        ("chi2", "lack of fit, χ²", significant),
+        ("degrees_of_freedom", "degrees of freedom", whole),
+        ("p", "lack of fit, p", probability),
+    ):
+        add(label, key, lambda name, key=key, form=form: number(of(name, "lack_of_fit", key), form))
+    add("strict lack of fit, p", "p_in_trees", lambda name: number(of(name, "lack_of_fit_in_trees", "p"), probability))
     scores: dict = (summary.get("holdout") or {}).get("laws") or {}
-    add(
-        "strict lack of fit, p",
-        "p_in_trees",
-        lambda name: number(of(name, "lack_of_fit_in_trees", "p"), probability),
-    )
     add(
         "hold-out, rms error",
         "holdout_rms",
@@ -86,10 +140,20 @@ def laws(summary: dict) -> Table:
         ("interval_coverage", "hold-out, measured loss inside the 95 % interval"),
     ):
         add(label, f"holdout_{key}", lambda name, key=key: number(of_score(name, key), percent))
-    add("objective", "objective", lambda name: number(of(name, "objective"), significant))
+    for key, label, form in (
+        ("objective", "objective", significant),
+        ("delta", "delta of the estimator", significant),
+        ("num_resamples", "resamples", whole),
+        ("num_resamples_not_converged", "resamples without a flat minimum", whole),
+        ("condition_number", "condition number", significant),
+    ):
+        add(label, key, lambda name, key=key, form=form: number(of(name, key), form))
     add("starts that agree", "start_agreement", lambda name: words(of(name, "start_agreement")))
-    add("condition number", "condition_number", lambda name: number(of(name, "condition_number"), significant))
-    add("status", "status", lambda name: words(_status(of(name, "status"))))
+    add(
+        "status",
+        "status",
+        lambda name: words(fit_checks.status_words(of(name, "status")), note=why_refused(summary, name) or ""),
+    )
     frame = pl.DataFrame(
         flat,
         schema={
@@ -102,27 +166,22 @@ def laws(summary: dict) -> Table:
         },
     )
     header = ("", *(f"{LAW_NAMES[name]}{' (chosen)' if name == summary.get('chosen') else ''}" for name in names))
-    caption = (
-        f"L in nats/token, N in {CONVENTIONS[summary['convention']][1]}, D in tokens. Estimator: "
-        f"{summary['estimator']}. In brackets 95 % percentile intervals over refits to resampled runs."
-    )
+    caption = f"How well both laws describe the runs, by the same estimator: {summary['estimator']}."
     noise = summary.get("seed_noise")
     if noise:
         caption += (
-            f" Lack of fit is against the noise between seeds, {percent(noise['sd'])} of the loss "
-            f"({noise['degrees_of_freedom']} degrees of freedom, {noise['num_cells']} cells)."
+            f" Lack of fit is against the noise between seeds, {percent(noise['sd'])} of the loss, itself measured "
+            f"with {noise['degrees_of_freedom']} degrees of freedom from {noise['num_cells']} cells, so p is that of "
+            "an F test."
         )
     else:
         caption += " There are no replicate seeds, so lack of fit cannot be told from noise."
-    return Table("laws", "The law's parameters", caption, header, tuple(rows), frame, row_headed=True)
-
-
-def _status(status: str | None) -> str | None:
-    return status.replace("_", " ").replace("bound:", "at its bound: ") if status else None
+    return Table("laws", "How the fits went", caption, header, tuple(rows), frame, row_headed=True)
 
 
 def conventions(summary: dict) -> Table:
-    keys = [*PARAMETERS, "rms", "holdout_rms"]
+    """The chosen law with N counted in each way."""
+    keys = [*PARAMETERS, "a", "rms", "holdout_rms"]
     rows, flat = [], []
     for name, entry in (summary.get("conventions") or {}).items():
         entry = entry or {}
@@ -132,11 +191,12 @@ def conventions(summary: dict) -> Table:
         rows.append((words(f"{CONVENTIONS[name][1]}{mark}"), *cells))
         flat.append({"convention": name} | {key: values.get(key) for key in keys})
     frame = pl.DataFrame(flat, schema={"convention": pl.String} | dict.fromkeys(keys, pl.Float64))
-    header = ("N counts", *(PARAMETERS[key].split(",")[0] for key in PARAMETERS), "rms residual", "hold-out rms")
+    symbols = (PARAMETERS[key].split(",")[0] for key in PARAMETERS)
+    header = ("N counts", *symbols, "a", "rms residual", "hold-out rms")
     return Table(
         "conventions",
         "What N counts",
-        "The chosen law under each way of counting parameters. A, α and E move with it.",
+        "The chosen law under each way of counting parameters. A, α, E and the exponent a of N* ∝ Cᵃ move with it.",
         header,
         tuple(rows),
         frame,
