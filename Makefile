@@ -4,7 +4,7 @@ READY := .venv/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test bill ui track lock clean
+.PHONY: help study test bill ui track bench lock clean
 
 help: ## these lines
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -25,6 +25,11 @@ ui: $(READY) ## MLflow's pages, at http://127.0.0.1:5000
 
 track: $(READY) ## mirror everything on disk to MLflow again
 	study track
+
+bench: $(READY) ## the benchmarks: speed of the fits, coverage of the intervals (half an hour)
+	pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	python -m benchmarks.fit_speed
+	python -m benchmarks.coverage
 
 lock: ## resolve pyproject.toml anew into requirements.lock
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock

@@ -81,6 +81,8 @@ def command(arguments: argparse.Namespace) -> int:
         if split is None:
             text = f"the runs below the {quantile:g} quantile of C do not identify the law, or none lies above"
             cautions.append(Caution("no_holdout", text))
+    if quantile == 0:
+        cautions.append(Caution("untested", "no hold-out was made: nothing here says how the law predicts larger runs"))
     result = plain(as_dict(table, analysis, estimator, split, quantile, cautions))
     print(fit_text(result))
     if arguments.json:

@@ -62,10 +62,10 @@ def predict_text(result: dict[str, Any]) -> str:
         if result[name] is not None:
             ends = result.get(f"{name}_interval")
             rows.append((name.replace("_", " "), figure(result[name]) + (f" {between(ends)}" if ends else "")))
-    rows.append(("loss", f"{figure(result['loss'], 5)} {between(result['interval'], 5)} (95 % interval of the law)"))
-    rows.append(("", f"{between(result['prediction_interval'], 5)} (95 % prediction interval of a run)"))
+    rows.append(("loss", f"{figure(result['loss'], 5)} {between(result['interval'])} (95 % interval of the law)"))
+    rows.append(("", f"{between(result['prediction_interval'])} (95 % prediction interval of a run)"))
     if result["flat_params"]:
-        rows.append(("flat range", f"{between(result['flat_params'], 3)} parameters lose at most 0.1 %"))
+        rows.append(("flat range", f"{between(result['flat_params'])} parameters lose at most 0.1 %"))
     if result["serving"]:
         one = result["serving"]
         costs = f"{figure(one['flops_train'], 3)} FLOPs to train and {figure(one['flops_serve'], 3)} to serve"
@@ -80,13 +80,20 @@ def predict_text(result: dict[str, Any]) -> str:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """`value` to significant digits, a dash for none."""
-    return "-" if value is None else f"{value:.{digits}g}"
+    """`value` to significant digits, as a power of ten from a million on; a dash for none."""
+    if value is None:
+        return "-"
+    rounded = f"{value:.{digits}g}"
+    return f"{float(rounded):.10g}" if abs(value) < 1e6 else rounded
 
 
-def between(ends: list[float] | None, digits: int = 4) -> str:
-    """An interval, a dash for none."""
-    return "-" if ends is None else f"[{figure(ends[0], digits)}, {figure(ends[1], digits)}]"
+def between(ends: list[float] | None, digits: int = 3) -> str:
+    """An interval, to so many digits or as many more as two digits of its width need; a dash for none."""
+    if ends is None or None in ends:
+        return "-"
+    width, size = ends[1] - ends[0], max(map(abs, ends))
+    needed = math.ceil(math.log10(size / width)) + 2 if width > 0 else digits
+    return f"[{figure(ends[0], max(digits, needed))}, {figure(ends[1], max(digits, needed))}]"
 
 
 def aligned(rows: list[list[str]], indent: str = "") -> str:
@@ -151,7 +158,7 @@ def _frontier(found: dict[str, Any] | None) -> str:
         exponents = (f"{key} = {figure(found[key])} {between(found[f'{key}_interval'])}" for key in "ab")
         lines.append("compute-optimal: N* ~ C^a, D* ~ C^b with " + ", ".join(exponents))
     lines.append(
-        f"on {figure(found['C'], 3)} FLOPs: N* = {figure(found['params'], 3)} {between(found['params_interval'], 3)}, "
+        f"on {figure(found['C'], 3)} FLOPs: N* = {figure(found['params'], 3)} {between(found['params_interval'])}, "
         f"D* = {figure(found['tokens'], 3)}, {figure(found['tokens_per_parameter'], 3)} tokens a parameter"
     )
     return "\n".join(lines)
@@ -193,4 +200,4 @@ def _held_out(found: dict[str, Any]) -> str:
 
 
 def _percent(share: float | None, digits: int = 3) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}g} %"
+    return "-" if share is None else f"{figure(100 * share, digits)} %"

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from pipeline.fitting.checks import Caution, cluster_cautions, fit_cautions, interval_cautions
 from pipeline.fitting.compare import gate
-from pipeline.fitting.estimators import MAD_TO_SD, Estimator
-from pipeline.fitting.holdout import HoldOut, Trust, rolling_origin, trust
+from pipeline.fitting.estimators import Estimator, robust_sd
+from pipeline.fitting.holdout import HoldOut
 from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.laws.law import Law
 from pipeline.fitting.prediction import Predictor
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, NUM_STARTS, Fit
 from pipeline.fitting.uncertainty import Bootstrap, bootstrap
+from pipeline.fitting.validation import Trust, rolling_origin, trust
 
 HOLDOUT_RESAMPLES = 200
 """Resamples of each origin of the rolling hold-out: its intervals need fewer than printed ones."""
@@ -114,18 +115,17 @@ def analyse(
             f"intervals; prediction intervals are widened {trusted.factor:.2f} times"
         )
         cautions.append(Caution("low_coverage", text))
-    return Analysis(runs, fitted, draws, cluster_draws, origins, trusted, noise_sd(fitted, spare), reason, cautions)
+    return Analysis(
+        runs, fitted, draws, cluster_draws, origins, trusted, noise_sd(fitted, len(np.unique(cell))), reason, cautions
+    )
 
 
-def noise_sd(fit: Fit, spare: int) -> float:
-    """The sd of ln L of one run about the law: from squares for least squares, else from the median residual.
-
-    Inflated by sqrt(n / (n - k)) for n cells and k parameters.
-    """
-    robust = MAD_TO_SD * float(np.median(np.abs(fit.residuals)))
-    spread = fit.rms if fit.estimator.kind == "l2" else robust
-    num_cells = spare + len(fit.theta)
-    return spread * float(np.sqrt(num_cells / max(spare, 1)))
+def noise_sd(fit: Fit, num_cells: int) -> float:
+    """The sd of ln L of one run about the law: for least squares from squares and n - k, else `robust_sd`."""
+    k = len(fit.theta)
+    if fit.estimator.kind == "l2":
+        return fit.rms * float(np.sqrt(num_cells / max(num_cells - k, 1)))
+    return robust_sd(fit.residuals, k)
 
 
 def _rivals(form: type[Law], runs: Runs, estimator: Estimator, seed: int) -> dict[str, list[HoldOut]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
-from pipeline.fitting.estimators import MAD_TO_SD, Huber
+from pipeline.fitting.estimators import Huber, robust_sd
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, Fit
@@ -124,7 +124,7 @@ def fit_cautions(fit: Fit, runs: Runs, cell: NDArray) -> list[Caution]:
                 "they give is known better than they are",
             )
         )
-    spread = MAD_TO_SD * float(np.median(np.abs(fit.residuals)))
+    spread = robust_sd(fit.residuals, k)
     if fit.estimator.kind == "huber" and fit.estimator.delta < 0.5 * spread:
         found.append(
             Caution(
@@ -145,7 +145,8 @@ def interval_cautions(fit: Fit, intervals: dict[str, tuple[float, float]]) -> li
         scale = fit.points.least_loss if name in fit.form.scaled else 1.0
         low, high = sorted(abs(end) for end in intervals[name])
         edges = [scale * edge for edge in fit.form.limits[name]]
-        if (edges[0] > 0 and low <= 1.01 * edges[0]) or high >= 0.99 * edges[1]:
+        near = 1e-6 if name == "E" else 0.01  # E may well be close to the least measured loss
+        if (edges[0] > 0 and low <= 1.01 * edges[0]) or high >= (1 - near) * edges[1]:
             found.append(f"{name} [{low:.3g}, {high:.3g}]")
     if not found:
         return []
@@ -193,7 +194,7 @@ def _outlying(fit: Fit, runs: Runs) -> list[Caution]:
     residuals = fit.residuals
     if fit.estimator.kind == "l2":  # squares let an outlier pull the law to itself
         residuals = runs.fitted(fit.form, Huber()).residuals
-    spread = MAD_TO_SD * float(np.median(np.abs(residuals))) * np.sqrt(len(runs) / (len(runs) - len(fit.theta)))
+    spread = robust_sd(residuals, len(fit.theta))
     far = np.flatnonzero(residuals > max(FAR_OUT * spread, FAR_OUT_LEAST))
     if not len(far):
         return []

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.fitting.estimators import Estimator
-from pipeline.fitting.holdout import HoldOut, rolling_origin
+from pipeline.fitting.holdout import HoldOut
 from pipeline.fitting.laws.law import Law
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import Fit
+from pipeline.fitting.validation import rolling_origin
 
 RESIDUAL_GATE = 0.05
 """Rms residual of ln L above which a form does not describe the runs, whatever the noise."""

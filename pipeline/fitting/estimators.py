@@ -56,11 +56,11 @@ class Estimator:
         """Whether delta has still to be set from residuals."""
         return self.kind == "huber" and self.delta is None
 
-    def adapted(self, residuals: NDArray, weights: NDArray) -> Estimator:
-        """This estimator with delta = TUNING * sd, the sd from the median absolute residual of runs of some weight."""
+    def adapted(self, residuals: NDArray, weights: NDArray, num_parameters: int) -> Estimator:
+        """This estimator with delta = TUNING * sd, the sd `robust_sd` of the residuals of runs of some weight."""
         if not self.adaptive:
             return self
-        spread = MAD_TO_SD * float(np.median(np.abs(residuals[weights > 0])))
+        spread = robust_sd(residuals[weights > 0], num_parameters)
         return replace(self, delta=max(TUNING * spread, SMALLEST_DELTA))
 
     def smoothed(self, delta: float) -> Estimator:
@@ -96,6 +96,17 @@ class Estimator:
         """rho' / r of smooth kinds, the weight of iteratively reweighted least squares."""
         ratio = np.full_like(r, 2.0) if self.kind == "l2" else self.delta / np.maximum(np.abs(r), self.delta)
         return ratio if self.above == 1 else ratio * np.where(r > 0, self.above, 1.0)
+
+
+def robust_sd(residuals: NDArray, num_parameters: int) -> float:
+    """The noise sd from the median absolute residual, the k smallest left out for k parameters.
+
+    A fit of k parameters can bring k residuals to nothing whatever the noise, and a robust one does; with them the
+    median, and with it an adaptive threshold, would be too small.
+    """
+    size = np.sort(np.abs(residuals))
+    left = size[min(num_parameters, len(size) - 1) :]
+    return MAD_TO_SD * float(np.median(left))
 
 
 def Huber(delta: float | None = None) -> Estimator:

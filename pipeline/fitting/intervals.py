@@ -34,5 +34,7 @@ def corrected_interval(draws_Rm: NDArray, estimate_m: ArrayLike, freedom: int) -
             continue
         below = np.mean(draws < value) + 0.5 * np.mean(draws == value)
         shift = 2.0 * norm.ppf(np.clip(below, 1 - MOST_BIAS, MOST_BIAS))
-        low[column], high[column] = np.percentile(draws, 100.0 * norm.cdf([shift - reach, shift + reach]))
+        # Of R draws the p quantile is number p (R + 1): with p R an interval would cover 2 / (R + 1) too little.
+        at = 100.0 * norm.cdf([shift - reach, shift + reach])
+        low[column], high[column] = np.percentile(draws, at, method="weibull")
     return low, high

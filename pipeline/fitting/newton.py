@@ -69,7 +69,8 @@ def minimise(
         for first in range(0, len(todo), rows):
             block = todo[first : first + rows]
             w = points.weights[None] if weights is None else weights[block]
-            theta[block], objective[block], reached[block] = solve(problem, theta[block], w, steps)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step too far is refused anyway
+                theta[block], objective[block], reached[block] = solve(problem, theta[block], w, steps)
         max_steps -= steps
         # The few that need many steps go on together: a block of a few rows would cost as much as a full one.
         todo, steps = todo[~reached[todo]], max_steps
@@ -227,7 +228,7 @@ def _through_nearest(problem: _Problem, theta: NDArray, w: NDArray) -> tuple[NDA
             if not np.isfinite(step).all() or np.max(np.abs(step), initial=0.0) > 0.1:
                 break
             now[inside] += step
-        exact[row] = np.clip(now, problem.low, problem.high)
+        exact[row] = np.where(inside, np.clip(now, problem.low, problem.high), theta[row])
         jet = problem.form.log_loss(variables(exact[row : row + 1]), points.at)
         J = jet.gradient(len(now), (1, len(points)))[0][inside]
         r = points.log_L - np.broadcast_to(jet.value, (1, len(points)))[0]

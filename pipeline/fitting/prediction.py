@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from pipeline.fitting.frontier import Serving, cheapest_for_loss, flat_range
 from pipeline.fitting.intervals import corrected_interval
@@ -22,8 +23,9 @@ FAR = 10.0
 class Prediction:
     """The loss of a run of N parameters and D tokens (C = 6 N D FLOPs), nats/token.
 
-    `interval` is the 95 % interval of the law there, `prediction_interval` that of a measured run: noise added, and
-    widened where the rolling hold-out called for it. `extrapolation` is C over the largest measured C.
+    `interval` is the 95 % interval of the law there, `prediction_interval` that of a measured run: its half widths and
+    those of the noise add in squares, and are widened where the rolling hold-out called for it. `extrapolation` is C
+    over the largest measured C.
     """
 
     N: float
@@ -69,7 +71,6 @@ class Predictor:
     noise_sd: float
     widening: float
     C_range: tuple[float, float]
-    seed: int = 0
 
     @property
     def law(self) -> Law:
@@ -86,9 +87,8 @@ class Predictor:
         log_L = float(log_losses(self.form, self.estimate[None], where)[0, 0])
         draws = log_losses(self.form, self.draws, where)
         low, high = corrected_interval(draws, [log_L], self.freedom)
-        noise = self.noise_sd * np.random.default_rng(self.seed).standard_normal(draws.shape)
-        noisy_low, noisy_high = corrected_interval(draws + noise, [log_L], self.freedom)
-        wide = np.exp(log_L + self.widening * (np.array([noisy_low[0], noisy_high[0]]) - log_L))
+        noise = t.ppf(0.975, max(self.freedom, 1)) * self.noise_sd
+        below, above = (self.widening * float(np.hypot(end - log_L, noise)) for end in (low[0], high[0]))
         C = FLOPS_PER_PARAMETER_TOKEN * N * D
         beyond = C / self.C_range[1]
         warnings = []
@@ -107,7 +107,7 @@ class Predictor:
             C,
             float(np.exp(log_L)),
             (float(np.exp(low[0])), float(np.exp(high[0]))),
-            (float(wide[0]), float(wide[1])),
+            (float(np.exp(log_L - below)), float(np.exp(log_L + above))),
             beyond,
             warnings,
         )

@@ -170,7 +170,7 @@ def _adapt(form: type[Law], points: Points, theta: NDArray, estimator: Estimator
         r = points.log_L - log_losses(form, theta[None], points.at)[0]
         if estimator.space == "linear":
             r = np.exp(points.log_L) - np.exp(points.log_L - r)
-        last, adapted = adapted, estimator.adapted(r, points.weights)
+        last, adapted = adapted, estimator.adapted(r, points.weights, len(theta))
         if last.delta and abs(adapted.delta / last.delta - 1.0) < 1e-3:
             return last
         theta = minimise(form, points, theta[None], adapted).theta[0]

@@ -19,7 +19,7 @@ from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.newton import BLOCK, minimise
 from pipeline.fitting.points import Variables
 from pipeline.fitting.solver import Fit, raw_theta
-from pipeline.fitting.starts import starting_points
+from pipeline.fitting.starts import log_bounds, starting_points
 
 MANY_RUNS = 10_000
 """From this many runs on a resample takes one Newton step from the fit: what that leaves out of a standard error is of
@@ -177,6 +177,8 @@ def _one_step(fit: Fit, member: NDArray[np.int64]) -> Callable[[Fit, NDArray], t
         parts.append(second * J[i] * J[j] - bend)
     sums = np.stack([np.bincount(member, weights=part) for part in parts], axis=1)
     slope = sums[:, 1 : k + 1].sum(axis=0)
+    low, high = log_bounds(fit.form, points)
+    free = (fit.theta > low) & (fit.theta < high)
 
     def refit(fit: Fit, counts: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         totals = counts @ sums
@@ -184,7 +186,9 @@ def _one_step(fit: Fit, member: NDArray[np.int64]) -> Callable[[Fit, NDArray], t
         matrix = np.empty((len(counts), k, k))
         for column, (i, j) in enumerate(pairs, k + 1):
             matrix[:, i, j] = matrix[:, j, i] = totals[:, column]
-        theta = fit.theta - np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0]
+        theta = np.repeat(fit.theta[None], len(counts), axis=0)
+        inner = matrix[:, free][:, :, free]
+        theta[:, free] -= np.linalg.solve(inner, gradient[:, free, None])[:, :, 0]
         objective = totals[:, 0] + 0.5 * np.einsum("rk,rk->r", gradient, theta - fit.theta)
         return theta, objective, np.isfinite(theta).all(axis=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
@@ -40,6 +41,15 @@ class Method:
     heading: str
     text: str
     mathml: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question of the reporting checklist, the study's answer, and whether that answers it."""
+
+    question: str
+    answer: str
+    answered: Literal["yes", "partly", "no"]
 
 
 @dataclass(frozen=True)

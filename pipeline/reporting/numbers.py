@@ -49,7 +49,7 @@ def count(value: float | None, digits: int = 3) -> str:
     rounded = float(f"{value:.{digits}g}")
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(rounded) >= unit:
-            return f"{rounded / unit:.{digits}g}{THIN}{name}".translate(_MINUS)
+            return f"{rounded / unit:.10g}{THIN}{name}".translate(_MINUS)
     return f"{rounded:g}".translate(_MINUS)
 
 

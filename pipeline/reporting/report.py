@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from pipeline.params import Params
 from pipeline.reporting import study_tables
 from pipeline.reporting.chapter import Chapter, Figure
+from pipeline.reporting.checklist import checklist_table
 from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.tables import Table, csv_text, findings_table
@@ -52,15 +53,20 @@ def build_page(params: Params, inputs: Inputs, parts: Sequence[Part], provenance
         study_tables.bill_table(inputs.runs, inputs.planned, inputs.telemetry),
     )
     origin = study_tables.provenance_tables(provenance)
-    every_table = (verdicts, *(table for part in parts for table in (*part.chapter.tables, *part.chapter.runs)))
-    every_table += (*runs, *setup, *origin)
+    checklists = tuple(checklist_table(params, inputs, provenance, name) for name in inputs.experiments)
+    coverage = study_tables.coverage_table(inputs.coverage)
+    chapters = [part.chapter for part in parts]
+    of_parts = (table for one in chapters for table in (*one.tables, *one.checks, *one.runs))
+    every_table = (verdicts, *of_parts, *checklists, *runs, *setup, coverage, *origin)
     html = _template().render(
         study=params.study.name,
         subtitle=params.report.subtitle,
         parts=parts,
         verdicts=verdicts,
         runs=runs,
+        checklists=checklists,
         setup=setup,
+        coverage=coverage,
         origin=origin,
     )
     return Page(html, _files([figure for part in parts for figure in part.figures], every_table))
@@ -107,5 +113,5 @@ def _template() -> Any:
 def _linked(text: str) -> Markup:
     """The text, escaped, with each arXiv id a link that is followed only when clicked."""
     return Markup(
-        re.sub(r"arXiv (\d{4}\.\d{5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', str(escape(text)))
+        re.sub(r"arXiv (\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', str(escape(text)))
     )

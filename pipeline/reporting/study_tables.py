@@ -7,9 +7,11 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.reporting.numbers import DASH, duration, factor, significant, whole
+from pipeline.reporting.numbers import DASH, duration, factor, known, percent, significant, whole
 from pipeline.reporting.provenance import Provenance
-from pipeline.reporting.tables import Table, from_frame, number, of_facts, words
+from pipeline.reporting.tables import Table, bounds, from_frame, number, of_facts, words
+
+NOMINAL = 0.95
 
 _RUN_COLUMNS = {
     "run_id": ("run", "words"),
@@ -134,6 +136,44 @@ def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFram
     else:
         caption += "No run was timed where this report was made."
     return from_frame("bill", "The bill", caption, frame.drop("flops_timed"), columns, row_headed=True)
+
+
+def coverage_table(coverage: pl.DataFrame) -> Table:
+    """How often intervals of simulated studies held the truth, a row a quantity, a group a law and estimator."""
+    rows, groups = [], []
+    for row in coverage.sort("law", "estimator", "num_runs", "noise_sd", maintain_order=True).iter_rows(named=True):
+        low, high = row["low"], row["high"]
+        told = known(low) and known(high)
+        against = "too narrow" if told and high < NOMINAL else "too wide" if told and low > NOMINAL else "as nominal"
+        rows.append(
+            (
+                words(row["quantity"]),
+                number(row["num_runs"], whole),
+                number(row["noise_sd"], percent),
+                number(row["coverage"], lambda share: percent(share, 3)),
+                bounds(low, high, lambda share: percent(share, 3)),
+                words(against if told else None),
+                number(row["num_studies"], whole),
+            )
+        )
+        groups.append(f"{row['law']}, {row['estimator']}")
+    caption = (
+        "Simulated studies from known laws, nominal 95 %: how often the interval of each quantity held the truth, with "
+        "the 95 % interval of that share. As nominal: 95 % lies in it."
+    )
+    header = ("quantity", "runs", "noise of ln L", "coverage", "its 95 %", "against nominal", "studies")
+    return Table(
+        "coverage",
+        "Coverage of the intervals",
+        caption,
+        header,
+        tuple(rows),
+        coverage,
+        empty="not run: there is no benchmarks/results/coverage.csv",
+        folded=len(rows) > 40,
+        row_headed=True,
+        groups=tuple(groups),
+    )
 
 
 def provenance_tables(provenance: Provenance) -> tuple[Table, Table, Table]:

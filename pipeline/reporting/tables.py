@@ -51,8 +51,8 @@ class Cell:
 class Table:
     """A table of the page. `frame` is published as csv under `name`; `folded` hides it behind a summary line.
 
-    `row_headed` makes the first cell of each row its header; `groups`, empty or one heading a row, puts a heading before
-    each run of equal ones. The page shows the first `limit` rows, None for all.
+    `row_headed` makes the first cell of each row its header; `groups`, empty or one heading a row, puts a heading
+    before each run of equal ones. The page shows the first `limit` rows, None for all.
     """
 
     name: str
@@ -91,14 +91,14 @@ def estimate(value: Number, bounds: Sequence[Number] | None, form: Callable[[Num
     return Cell((*pieces, Piece("]")), numeric=True)
 
 
-def bounds(low: Number, high: Number) -> Cell:
-    """A cell `low to high` with decimals that fit the width; a dash unless both are known."""
+def bounds(low: Number, high: Number, form: Callable[[Number], str] | None = None) -> Cell:
+    """A cell `low to high`, shown by `form` or with decimals that fit the width; a dash unless both are known."""
     if not (known(low) and known(high)):
         return number(None, significant)
     places = places_for(low, high, None)
     huge = max(abs(low), abs(high)) >= 1e6
-    low_text, high_text = (significant(end) if huge else decimal(end, places) for end in (low, high))
-    return Cell((Piece(low_text, low), Piece(" to "), Piece(high_text, high)), numeric=True)
+    form = form or (significant if huge else lambda end: decimal(end, places))
+    return Cell((Piece(form(low), low), Piece(" to "), Piece(form(high), high)), numeric=True)
 
 
 FORMS: Mapping[str, Callable[[Number], str]] = {
@@ -106,6 +106,7 @@ FORMS: Mapping[str, Callable[[Number], str]] = {
     "count": count,
     "significant": significant,
     "percent": percent,
+    "fine_percent": lambda value: percent(value, 3),
     "duration": duration,
     "flops": lambda value: significant(value, 3, scientific_from=1.0),
     "probability": probability,

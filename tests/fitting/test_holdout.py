@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline.fitting.estimators import L2, Huber
-from pipeline.fitting.holdout import (
-    compute_quantile,
-    hold_out,
-    holdout_advantage,
-    leave_one_scale_out,
-    rolling_origin,
-    trust,
-)
+from pipeline.fitting.holdout import compute_quantile, hold_out, holdout_advantage
 from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.runs import Runs
+from pipeline.fitting.validation import leave_one_scale_out, rolling_origin, trust
 from tests.fitting.measured_studies import ADDITIVE_TRUTH, Q_TRUTH, study
 
 

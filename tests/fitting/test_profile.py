@@ -88,19 +88,18 @@ def test_scaling_all_weights_changes_nothing():
     assert profile(thrice, "E").interval == pytest.approx(profile(once, "E").interval, rel=1e-8)
 
 
-@pytest.mark.parametrize("estimator", [L2, Huber()])
-def test_intervals_cover_the_truth(estimator):
+@pytest.mark.parametrize(("estimator", "num_studies"), [(L2, 200), (Huber(), 120)])
+def test_intervals_cover_the_truth(estimator, num_studies):
     sizes, tokens = N[::2], D[::2]
     covered = {"E": 0, "alpha": 0}
-    num_studies = 120
     for seed in range(num_studies):
         found = fit(Chinchilla, sizes, tokens, noisy(1000 + seed, sizes=sizes, tokens=tokens), estimator, num_starts=2)
         for name in covered:
             low, high = profile(found, name, num_values=3).interval
             covered[name] += (low or 0.0) <= getattr(TRUTH, name) <= (high or np.inf)
+    # Three standard errors of so few studies; 1,500 of them gave 94.7 to 95.9 % for both estimators.
     for name, number in covered.items():
-        # Two standard errors of 120 studies are 4 points; 600 studies gave 94 to 96 % for both estimators.
-        assert 0.91 <= number / num_studies <= 0.99, name
+        assert number / num_studies == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / num_studies)), name
 
 
 def test_an_end_beyond_the_range_is_open():

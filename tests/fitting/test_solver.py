@@ -98,7 +98,7 @@ def test_least_absolute_deviations_satisfy_their_optimality_conditions(name, for
 def test_an_adaptive_delta_is_its_own_fixed_point():
     N, D, L = study("S5")
     found = fit(QForm, N, D, L)
-    expected = 1.345 * 1.4826 * np.median(np.abs(found.residuals))
+    expected = 1.345 * 1.4826 * np.median(np.sort(np.abs(found.residuals))[6:])
     assert found.estimator.delta == pytest.approx(expected, rel=5e-3)
     again = fit(QForm, N, D, L, Huber(found.estimator.delta))
     assert again.objective == pytest.approx(found.objective, rel=1e-9)

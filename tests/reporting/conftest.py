@@ -63,15 +63,17 @@ def _row(kind: str, width: int, D: int, seed: int, **facts) -> dict:
     } | facts
 
 
-def runs_frame(tokens: tuple[int, ...] = TOKENS, failures: bool = True, replicates: bool = True) -> pl.DataFrame:
-    """results/runs.parquet of the known surface, with 0.3 % of noise, one diverged and one failed run."""
+def runs_frame(
+    tokens: tuple[int, ...] = TOKENS, failures: bool = True, replicates: bool = True, noise: float = 0.003
+) -> pl.DataFrame:
+    """results/runs.parquet of the known surface, `noise` the sd of ln L, with one diverged and one failed run."""
     random = np.random.default_rng(0)
     rows = []
     for seed in (0, 1, 2) if replicates else (0,):
         for width in WIDTHS if seed == 0 else WIDTHS[:2]:
             rows.append(_row("trunk", width, int(0.8 * tokens[-1]), seed))
             for D in tokens if seed == 0 else tokens[:2]:
-                loss = float(surface(12 * DEPTH * width**2, D) * np.exp(0.003 * random.standard_normal()))
+                loss = float(surface(12 * DEPTH * width**2, D) * np.exp(noise * random.standard_normal()))
                 rows.append(
                     _row(
                         "cooldown",
@@ -180,8 +182,15 @@ def write_study(root: Path, runs: pl.DataFrame, telemetry: bool = True) -> Path:
 def make_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A function that writes a study of the known surface and says where."""
 
-    def make(tokens: tuple[int, ...] = TOKENS, failures: bool = True, replicates: bool = True, telemetry: bool = True):
-        return write_study(tmp_path_factory.mktemp("study"), runs_frame(tokens, failures, replicates), telemetry)
+    def make(
+        tokens: tuple[int, ...] = TOKENS,
+        failures: bool = True,
+        replicates: bool = True,
+        telemetry: bool = True,
+        noise: float = 0.003,
+    ) -> Path:
+        runs = runs_frame(tokens, failures, replicates, noise)
+        return write_study(tmp_path_factory.mktemp("study"), runs, telemetry)
 
     return make
 
@@ -203,6 +212,12 @@ def build_report(root: Path) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return root
+
+
+@pytest.fixture(scope="session")
+def refused(make_study: Callable[..., Path]) -> Path:
+    """The folder of a study with so much noise that no law passes its gate, with its report built."""
+    return build_report(make_study(noise=0.12))
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_the_page_is_quiet_offline_and_fits_the_window(browser: Browser, report:
     assert [url for url in requests if not url.startswith("data:")] == [(report / "reports/index.html").as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.body.scrollWidth") <= width
-    assert page.locator("figure svg[role=img]").count() >= 9
+    assert page.locator("figure svg[role=img]").count() >= 16
     page.close()
 
 

@@ -28,6 +28,7 @@ from pipeline.reporting import numbers
         (numbers.duration(11_220), "3\u202fh 07\u202fmin"),
         (numbers.probability(0.9999), ">0.99"),
         (numbers.probability(0.0), "<10⁻⁹⁹"),
+        (numbers.count(870_123, 2), "870\u202fk"),
         (numbers.interval(0.7712, 0.8523, 0.81), "[0.771, 0.852]"),
         (numbers.interval(132.9, 586.8, 279.6), "[133, 587]"),
         (numbers.interval(None, 1.0), "–"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from pipeline.experiments.language_model.check_tables import check_tables
-from pipeline.experiments.language_model.law_tables import law_tables
+from pipeline.experiments.language_model.law_tables import law_tables, width_ratio
 from pipeline.experiments.language_model.methods import FORMULAS, methods
 from pipeline.experiments.language_model.outlook import as_fact, forecast_fact, forecast_sentence, in_words
 from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, plain_words, why_refused
@@ -15,9 +15,7 @@ from pipeline.reporting.numbers import (
     DASH,
     THIN,
     count,
-    decimal,
     factor,
-    interval,
     known,
     percent,
     probability,
@@ -25,6 +23,8 @@ from pipeline.reporting.numbers import (
 )
 
 SYMBOLS = {"E": "E", "A": "A", "alpha": "α", "B": "B", "beta": "β", "q": "q"}
+WIDER = 1.25
+"""Intervals by trees that many times as wide as those by cells are spoken of in the abstract."""
 
 
 def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, settings: LanguageModel) -> Chapter:
@@ -68,7 +68,7 @@ def _no_law(summary: dict) -> str:
     if ((summary.get("laws") or {}).get(chosen) or {}).get("status") == "gate_failed":
         return (
             f"The {LAW_NAMES[chosen]} fails its gate, so none of its exponents is shown: "
-            f"{why_refused(summary, chosen)}."
+            f"{why_refused(summary, chosen)}. It stands here because of this: {plain_words(summary['chosen_because'])}"
         )
     states = {
         LAW_NAMES.get(name, name): str((law or {}).get("status")).replace("_", " ")
@@ -88,8 +88,8 @@ def _law_sentence(summary: dict, chosen: str) -> str:
     ]
     text = (
         f"The {LAW_NAMES[chosen]} describes them with {', '.join(parts)} (N in parameters, D in tokens, L in "
-        f"nats/token; estimator: {summary['estimator']}; 95 % intervals by resampling (N, D) cells). Its rms residual is "
-        f"{percent(fitted.get('rms'))}"
+        f"nats/token; estimator: {summary['estimator']}; 95 % intervals by resampling (N, D) cells). Its rms residual "
+        f"is {percent(fitted.get('rms'))}"
     )
     lack = fitted.get("lack_of_fit")
     if lack and known(lack.get("p")):
@@ -102,12 +102,19 @@ def _law_sentence(summary: dict, chosen: str) -> str:
             f". The level of the loss, and so E, has a further standard error of {percent(summary['level_error'])} "
             "from the choice of validation text, common to all runs"
         )
+    widths = {name: ratio for name in fitted["params"] if known(ratio := width_ratio(fitted, name))}
+    widest = max(widths, key=widths.get, default=None)
+    if widest and widths[widest] > WIDER:
+        text += (
+            f". Runs of one trunk are not independent: resampling whole trees gives intervals up to "
+            f"{factor(widths[widest])[:-1]} times as wide (that of {SYMBOLS[widest]})"
+        )
     return text + "."
 
 
 def _holdout_sentence(summary: dict, chosen: str) -> str:
-    holdout = summary.get("holdout")
-    if not holdout:
+    holdout = summary.get("holdout") or {}
+    if not known(holdout.get("threshold_C")):
         return "There were too few budgets for a hold-out, so nothing here was tested beyond the runs it was fitted to."
     scores = holdout.get("laws") or {}
     text = (
@@ -118,7 +125,11 @@ def _holdout_sentence(summary: dict, chosen: str) -> str:
     others = [name for name in scores if name != chosen and known((scores[name] or {}).get("rms"))]
     text += "".join(f", the {LAW_NAMES[name]} with {percent(scores[name]['rms'])}" for name in others) + "."
     because = summary.get("chosen_because")
-    return f"{text} {plain_words(because)}" if because else text
+    text += f" {plain_words(because)}" if because else ""
+    for name, law in summary["laws"].items():
+        if name != chosen and law.get("status") == "gate_failed":
+            text += f" The {LAW_NAMES[name]} fails its gate and shows no exponents: {why_refused(summary, name)}."
+    return text
 
 
 def _validity(summary: dict) -> str:
@@ -137,11 +148,12 @@ def _facts(summary: dict, chosen: str | None, tables: dict[str, pl.DataFrame]) -
     fitted = (summary.get("laws") or {}).get(chosen) or {}
     score = ((summary.get("holdout") or {}).get("laws") or {}).get(chosen) or {}
     slopes = summary.get("frontier") or {}
+    ratio = slopes.get("tokens_per_parameter_at_largest_C")
     facts = (
         Fact("rms residual", percent(fitted.get("rms")), "of ln L, all points"),
         Fact("held-out error", percent(score.get("rms")), "rms, largest budgets"),
         as_fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), ""),
-        as_fact("tokens per parameter", slopes.get("tokens_per_parameter_at_largest_C"), slopes.get("interval"), "at the largest budget"),
+        as_fact("tokens per parameter", ratio, slopes.get("interval"), "at the largest budget"),
         forecast_fact(summary, tables),
     )
     return tuple(fact for fact in facts if fact.text != DASH)

@@ -10,10 +10,11 @@ from pipeline.experiments.language_model.fit_checks import COUNTS, approaches_sh
 from pipeline.experiments.language_model.scene import Scene, usable_rows
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import BLUE, GREEN, INK, MUTED, ORANGE, legend_above, new_canvas, svg_text
-from pipeline.reporting.numbers import decimal, interval, known, significant
+from pipeline.reporting.numbers import decimal, interval, known
 
-STEPS = (0.0, 0.25, 1.0, 4.0, 16.0, 64.0)
+STEPS = (0.0, 0.25, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0)
 """Levels of the map's shades, in multiples of the level of the 95 % region."""
+SHADES = ("#6fa8cf", "#95c0de", "#b7d4e9", "#cfe2f1", "#e0ecf6", "#ecf3f9", "#f6f9fc")
 _APPROACHES = {"envelope": (GREEN, "s"), "isoFLOP": (ORANGE, "D"), "parametric": (BLUE, "o")}
 
 
@@ -29,7 +30,7 @@ def objective_map(scene: Scene) -> Figure | None:
     scale = level or float(np.nanmedian(excess)) or 1.0
     canvas, (axes,) = new_canvas(height=4.1)
     shown = np.clip(excess, 0.0, STEPS[-1] * scale * 0.999).T
-    axes.contourf(alpha, beta, shown, levels=[step * scale for step in STEPS], cmap="Blues_r", alpha=0.75)
+    axes.contourf(alpha, beta, shown, levels=[step * scale for step in STEPS], colors=SHADES)
     if level:
         axes.contour(alpha, beta, shown, levels=[level], colors=[INK], linewidths=1.4)
         axes.plot([], [], color=INK, lw=1.4, label="95 % region")
@@ -74,16 +75,16 @@ def profile_of_E(scene: Scene) -> Figure | None:
         bounds = (fitted.get(key) or {}).get("E")
         if bounds and known(bounds[0]) and known(bounds[1]):
             axes.plot(bounds, [height * level] * 2, color=colour, lw=1.6, marker="|", ms=7, label=label)
-            others.append(f"{label} {interval(*bounds)}")
+            others.append(f"{label.split()[0]} {interval(*bounds)}")
     axes.set_xlabel("irreducible loss E (nats/token)")
     axes.set_ylabel("rise of the objective (F)")
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(bottom=-0.05 * float(statistic.max()))
     legend_above(canvas, axes)
     ends = f"from {decimal(low, 3) if low else 'below'} to {decimal(high, 3) if high else 'above this range'}"
     caption = (
         "The objective at each E with all else fitted again. Where it stays under the level, E is as good as the best: "
-        f"{ends} nats/token{', ' if others else ''}{', '.join(others)}. A flat floor would mean that the runs do not "
-        "know E."
+        f"{ends} nats/token{'; by resampling ' if others else ''}{', '.join(others)}. A flat floor would "
+        "mean that the runs do not know E."
     )
     return _figure(canvas, "profile_of_E", "The profile of E", caption, scene.tables["profile_E"])
 

@@ -13,7 +13,7 @@ from pipeline.fitting.compare import gate
 from pipeline.fitting.cutoffs import Bend, Subset, convex_floor, convexity, cutoffs, largest_accepted
 from pipeline.fitting.estimators import Estimator, estimator_named
 from pipeline.fitting.frontier import Frontier, compute_grid, frontier
-from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out, rolling_origin
+from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out
 from pipeline.fitting.isoflop import IsoFlop, isoflop
 from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
 from pipeline.fitting.laws import Chinchilla, Law, QForm
@@ -22,6 +22,7 @@ from pipeline.fitting.runs import Runs
 from pipeline.fitting.seed_noise import SeedNoise, seed_noise
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, Fit
 from pipeline.fitting.uncertainty import Bootstrap, bootstrap
+from pipeline.fitting.validation import rolling_origin
 from pipeline.params import Fit as FitSettings
 
 FORMS: tuple[type[Law], ...] = (Chinchilla, QForm)

@@ -6,7 +6,7 @@ import polars as pl
 
 from pipeline.experiments.language_model.outlook import BUDGET_FACTOR, planned_sentence
 from pipeline.experiments.language_model.scene import ALL_LAWS, LAW_NAMES, plain_words, usable_rows, why_refused
-from pipeline.reporting.numbers import count, known, percent, probability, significant
+from pipeline.reporting.numbers import known, percent, probability, significant
 from pipeline.reporting.tables import FORMS, Table, estimate, from_frame, number, words
 
 COUNTS = {
@@ -198,8 +198,8 @@ def next_runs(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         "N": ("N", "count"),
         "D": ("D", "count"),
         "C": ("C, FLOPs", "flops"),
-        "error_before": ("standard error before", "percent"),
-        "error_after": ("after", "percent"),
+        "error_before": ("standard error before", "fine_percent"),
+        "error_after": ("after", "fine_percent"),
         "total_flops": ("FLOPs so far", "flops"),
     }
     caption = (

@@ -14,6 +14,7 @@ from pipeline.fitting.laws import Interaction, Kaplan, NoOffset, Tied
 from pipeline.fitting.profile import objective_map, profile
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.uncertainty import bootstrap
+from pipeline.fitting.validation import leave_one_scale_out
 from pipeline.params import Fit as FitSettings
 
 OTHERS = (Tied, NoOffset, Kaplan, Interaction)
@@ -28,6 +29,7 @@ def fit_tables(settings: FitSettings, evidence: Evidence) -> dict[str, pl.DataFr
     return {
         "compared": _compared(settings, evidence),
         "rolling": _rolling(evidence),
+        "scales_left_out": _scales(evidence),
         "profile_E": _profile(evidence),
         "objective_map": _map(evidence),
         "influence": _influence(evidence),
@@ -83,6 +85,20 @@ def _rolling(evidence: Evidence) -> pl.DataFrame:
         )
         for name, trial in evidence.trials.items()
         for one in trial.origins
+    ]
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _scales(evidence: Evidence) -> pl.DataFrame:
+    """Each size and each token count left out in turn, and how the chosen law, fitted to the rest, predicts it."""
+    schema = {"variable": pl.String, "value": pl.Float64, "num_runs": pl.Int64, "rms": pl.Float64, "bias": pl.Float64}
+    if not _printable(evidence):
+        return pl.DataFrame(schema=schema)
+    form, names = evidence.trial.fit.form, tuple(schema)
+    rows = [
+        tuple(getattr(one, name) for name in names)
+        for variable in ("N", "D")
+        for one in leave_one_scale_out(form, evidence.runs, evidence.estimator, variable)
     ]
     return pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -8,8 +8,8 @@ import polars as pl
 from pipeline.experiments.language_model.evidence import Evidence
 from pipeline.fitting.analysis import noise_sd
 from pipeline.fitting.design import expected_interval, next_runs
-from pipeline.fitting.holdout import trust
 from pipeline.fitting.prediction import Predictor
+from pipeline.fitting.validation import trust
 
 BUDGET_FACTOR = 10.0
 """The target of the next runs: the best loss at this many times the largest compute."""
@@ -40,7 +40,7 @@ def predictor_of(evidence: Evidence) -> Predictor | None:
         draws.estimate,
         draws.theta,
         draws.freedom,
-        noise_sd(trial.fit, trial.draws.freedom),
+        noise_sd(trial.fit, len(np.unique(evidence.runs.cell))),
         found.factor if found else 1.0,
         (float(C.min()), float(C.max())),
     )
@@ -50,7 +50,8 @@ def next_points(evidence: Evidence) -> pl.DataFrame:
     """The runs that would narrow the forecast at BUDGET_FACTOR times the largest compute most for their FLOPs.
 
     Candidates are measured sizes and token counts and one step of FINER beyond, from the scale on from which the law
-    holds; together they cost at most what the study has cost (6 N D). `error_before` and `error_after` are standard errors of ln L at the target.
+    holds; together they cost at most what the study has cost (6 N D). `error_before` and `error_after` are standard
+    errors of ln L at the target.
     """
     names = ("N", "D", "C", "error_before", "error_after", "cut_per_flop", "total_flops")
     predictor = predictor_of(evidence)

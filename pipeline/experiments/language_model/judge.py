@@ -13,11 +13,11 @@ from pipeline.experiments.language_model.evidence import CONVENTIONS, FORMS, Evi
 from pipeline.experiments.language_model.forecast import planned, predictor_of
 from pipeline.experiments.language_model.tables import SIGNIFICANT_DIGITS, tables
 from pipeline.experiments.language_model.verdicts import LEVEL, findings
-from pipeline.fitting.holdout import trust
 from pipeline.fitting.lack_of_fit import LackOfFit
 from pipeline.fitting.laws import Law
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import raw_laws
+from pipeline.fitting.validation import trust
 from pipeline.params import Fit as FitSettings
 
 

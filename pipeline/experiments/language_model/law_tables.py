@@ -38,16 +38,17 @@ def parameters(summary: dict) -> Table:
     rows: list[tuple[Cell, ...]] = []
     groups: list[str] = []
     flat: list[dict] = []
+    header = ("", "estimate", "95 %, cells", "s.e.", "95 %, trees", "s.e.", "trees / cells")
     for name in (name for name in LAW_NAMES if name in fitted):
         chosen = ", chosen" if name == summary.get("chosen") else ""
         heading = f"{LAW_NAMES[name]}{chosen}: {fit_checks.status_words(fitted[name].get('status'))}"
         refused = why_refused(summary, name)
         if refused:
-            rows.append((words("no value shown"), words(refused)))
-            groups.append(heading)
+            rows.append((words("no value shown"), *(words(None) for _ in header[1:])))
+            groups.append(f"{heading}; {refused}")
             flat.append({"law": name, "reason": refused})
             continue
-        for key in fitted[name]["params"]:
+        for key in (key for key in PARAMETERS if key in fitted[name]["params"]):
             value = fitted[name]["params"][key]
             entry = {"law": name, "parameter": key, "value": value}
             cells = [words(PARAMETERS[key]), number(value, significant)]
@@ -59,12 +60,14 @@ def parameters(summary: dict) -> Table:
                 error = (fitted[name].get(errors) or {}).get(key)
                 cells += [bounds(low, high), number(error, lambda error: significant(error, 2))]
                 entry |= {f"{kind}_low": low, f"{kind}_high": high, f"{kind}_standard_error": error}
-            entry["ratio"] = _ratio(entry)
+            entry["ratio"] = width_ratio(fitted[name], key)
             rows.append((*cells, number(entry["ratio"], lambda ratio: significant(ratio, 2))))
             groups.append(heading)
             flat.append(entry)
     schema = {"law": pl.String, "parameter": pl.String, "value": pl.Float64}
-    schema |= {f"{kind}_{part}": pl.Float64 for kind in ("cells", "trees") for part in ("low", "high", "standard_error")}
+    schema |= {
+        f"{kind}_{part}": pl.Float64 for kind in ("cells", "trees") for part in ("low", "high", "standard_error")
+    }
     schema |= {"ratio": pl.Float64, "reason": pl.String}
     caption = (
         f"L in nats/token, N in {CONVENTIONS[summary['convention']][1]}, D in tokens. Estimator: "
@@ -72,7 +75,6 @@ def parameters(summary: dict) -> Table:
         "to resampled trees, each a trunk with all its cooldowns; the ratio of the two widths says what the shared "
         "trunks hide. A law that fails its gate shows its reason in place of numbers."
     )
-    header = ("", "estimate", "95 %, cells", "s.e.", "95 %, trees", "s.e.", "trees / cells")
     frame = pl.DataFrame(flat, schema=schema)
     return Table(
         "parameters",
@@ -87,12 +89,12 @@ def parameters(summary: dict) -> Table:
     )
 
 
-def _ratio(entry: dict) -> float | None:
-    """Width of the interval by trees over that by cells."""
-    ends = [entry[f"{kind}_{end}"] for kind in ("cells", "trees") for end in ("low", "high")]
-    if not all(known(end) for end in ends) or ends[1] == ends[0]:
+def width_ratio(fitted: dict, parameter: str) -> float | None:
+    """Width of a parameter's interval by resampled trees over that by cells, None unless both are known."""
+    cells, trees = ((fitted.get(kind) or {}).get(parameter) for kind in ("intervals", "tree_intervals"))
+    if not (cells and trees and all(known(end) for end in (*cells, *trees))) or cells[1] == cells[0]:
         return None
-    return (ends[3] - ends[2]) / (ends[1] - ends[0])
+    return (trees[1] - trees[0]) / (cells[1] - cells[0])
 
 
 def laws(summary: dict) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.params import LanguageModel
 from pipeline.reporting.chapter import Method
 
@@ -31,9 +33,10 @@ FORMULAS = {
 
 _RESIDUAL = _display(
     "<mrow><munder><mo>min</mo><mi>θ</mi></munder><munder><mo>∑</mo><mi>i</mi></munder>"
-    "<msup><mrow><mo>(</mo><mi>ln</mi><msub><mi>L</mi><mi>i</mi></msub><mo>−</mo><mi>ln</mi>"
+    "<msub><mi>w</mi><mi>i</mi></msub><mspace width='0.15em'/><mi>ρ</mi>"
+    "<mo>(</mo><mi>ln</mi><msub><mi>L</mi><mi>i</mi></msub><mo>−</mo><mi>ln</mi>"
     "<msub><mover><mi>L</mi><mo>^</mo></mover><mi>θ</mi></msub><mo>(</mo><msub><mi>N</mi><mi>i</mi></msub><mo>,</mo>"
-    "<msub><mi>D</mi><mi>i</mi></msub><mo>)</mo><mo>)</mo></mrow><mn>2</mn></msup></mrow>"
+    "<msub><mi>D</mi><mi>i</mi></msub><mo>)</mo><mo>)</mo></mrow>"
 )
 _OPTIMUM = _display(
     "<mrow><msup><mi>N</mi><mo>*</mo></msup><mo>(</mo><mi>C</mi><mo>)</mo><mo>∝</mo>"
@@ -57,23 +60,59 @@ _ALWAYS = (
     ),
     Method(
         "Estimation",
-        "Both laws minimise the squared residual of ln L from many starts, whose agreement is counted. Intervals are "
-        "95 % percentiles over refits to resampled (N, D) cells, each with all its seeds; cells of one size share a "
-        "trunk, so the intervals may be too narrow. Point and interval use the same estimator; published fits that "
-        "mix two are discussed in arXiv 2404.10102.",
+        "What is minimised is a sum over runs, never a mean. Huber's rule counts small residuals of ln L squared and "
+        "those above a threshold delta only in proportion, so that one bad run cannot pull the law to itself. Left "
+        "alone, delta adapts to 1.345 standard deviations of the noise that the residuals show; a fixed 0.001 (arXiv "
+        "2203.15556) is far below the noise of small runs and close to least absolute deviations. Starts come from a "
+        "map: at given exponents the amplitudes follow by linear least squares (variable projection, arXiv "
+        "2603.22339), and the best exponents that lie apart are then refined by Newton steps with the exact second "
+        "derivatives. How many starts end at the same minimum is counted. Estimator of this page: ",
         _RESIDUAL,
     ),
     Method(
+        "Intervals",
+        "95 %, from refits with the same estimator; fits that mix two are discussed in arXiv 2404.10102. What is drawn "
+        "again is an (N, D) cell with all its seeds or, more strictly, a tree: one trunk with every cooldown on it, "
+        "since those share data order and early training. Percentiles are corrected for bias, and their tail is that "
+        "of Student's t (arXiv 1411.5279), because few runs say little about their own noise. Forecasts rest on trees "
+        "where there are at least two for each parameter, on cells otherwise; a prediction interval adds the noise of "
+        "a run.",
+    ),
+    Method(
+        "The gate",
+        "A law must earn the right to show exponents. It fails when its rms residual exceeds 5 %, when a richer law "
+        "predicts the same larger runs at least twice as well, or when it leaves a lack of fit and a richer law "
+        "predicts better. The page then gives the reason in place of numbers.",
+    ),
+    Method(
         "Lack of fit",
-        "Squared residuals over the variance between seeds, against chi-squared. A small p says that the law misses "
-        "more than noise explains, however small the residual. Runs of one tree share trunk and data order, so they "
-        "scatter less than seeds do and this test is generous; the strict test gives each tree a common offset and "
-        "the smaller noise within it.",
+        "Squared residuals over the variance between seeds, in an F test, since that variance is itself measured from "
+        "few seeds. A small p says that the law misses more than noise explains, however small the residual. Runs of "
+        "one tree scatter less than seeds do, so this test is generous; the strict test gives each tree a common "
+        "offset and the smaller noise within it.",
+    ),
+    Method(
+        "Map and profile",
+        "Both exponents, or E, are held at each point of a grid and everything else is fitted again. The rise of the "
+        "objective, scaled by the noise of the residuals, is held against an F distribution, which gives a region for "
+        "both exponents and an interval for E that need not be symmetric and may stay open.",
+    ),
+    Method(
+        "Influence",
+        "Each run is left out in turn and the law fitted again, with delta as it was. Cook's distance sums up what "
+        "that does to all parameters; what matters here is what it does to the forecast.",
     ),
     Method(
         "Hold-out",
         "Both laws are fitted again without the runs of the largest budgets and predict them. The hold-out, not the "
-        "residual, chooses the law: a smaller residual is no evidence for a law with one more parameter.",
+        "residual, chooses the law: a smaller residual, or a better BIC, is no evidence for a law beyond its runs.",
+    ),
+    Method(
+        "Rolling hold-out",
+        "The same from several origins in compute, each asked for the runs up to the next, so that none is asked for "
+        "twice. If fewer losses lie in their 95 % intervals than chance allows, intervals of this law are too narrow "
+        "beyond its runs, and forecasts are widened by the 95th percentile of the errors over the half widths. They "
+        "are not widened otherwise.",
     ),
     Method(
         "Compute",
@@ -86,6 +125,25 @@ _ALWAYS = (
         "law: loss interpolated in D at equal compute, then a parabola through the smallest losses (arXiv "
         "2203.15556).",
         _OPTIMUM,
+    ),
+    Method(
+        "Three approaches",
+        "Envelope, isoFLOP minima and law each give the exponent of N* (arXiv 2203.15556). Their difference is tested "
+        "as if they were independent; they share the runs, so a disagreement found that way is real. All is repeated "
+        "under each count of N, because counting alone moves exponents (arXiv 2406.19146), and with N set so that 6ND "
+        "is the exact training FLOPs.",
+    ),
+    Method(
+        "Next runs",
+        "Candidates lie on the measured sizes and token counts and up to four times beyond. Each step takes the run "
+        "that cuts the variance of the forecast most for its compute to the power 0.4 (arXiv 2604.22753). The law is "
+        "given a small error of its own that grows away from the target, so that many tiny runs cannot pretend to "
+        "settle it.",
+    ),
+    Method(
+        "Simulated studies",
+        "The appendix counts how often the intervals of studies drawn from known laws hold the truth. That tests the "
+        "intervals while the law is right; whether it is right, only the hold-outs can say.",
     ),
     Method(
         "Laws as findings",
@@ -107,11 +165,12 @@ _RATES = Method(
 )
 
 
-def methods(settings: LanguageModel) -> tuple[Method, ...]:
-    """The methods that these settings use."""
-    used = [*_ALWAYS[:-1]]
-    if settings.schedule.kind == "wsd":
-        used.append(_TRUNK)
-    if settings.model.parametrization == "mup":
-        used.append(_RATES)
-    return (*used, _ALWAYS[-1])
+def methods(settings: LanguageModel, estimator: str) -> tuple[Method, ...]:
+    """The methods that these settings use, with the estimator in words."""
+    used = [
+        replace(method, text=f"{method.text}{estimator}.") if method.heading == "Estimation" else method
+        for method in _ALWAYS
+    ]
+    more = [_TRUNK] if settings.schedule.kind == "wsd" else []
+    more += [_RATES] if settings.model.parametrization == "mup" else []
+    return (*used[:-1], *more, used[-1])

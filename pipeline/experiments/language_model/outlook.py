@@ -39,10 +39,10 @@ def forecast_sentence(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
     text = (
         f"Ten times the largest compute, {significant(best.C, 2, 1.0)} FLOPs, would buy a loss of "
         f"{in_words(best.loss, best.prediction_interval)} nats/token (95 % prediction interval of one run) with N = "
-        f"{in_words(best.N, budget.N_interval, count)} and D = {in_words(best.D, budget.D_interval, count)}. The valley "
-        f"is flat: every N from {count(budget.flat_N[0], 2)} to {count(budget.flat_N[1], 2)} comes within 0.1 % of the "
-        f"least loss. {_trust(summary)} The interval supposes that the law still holds there: take it as a guess to be "
-        "tested, not as a promise."
+        f"{in_words(best.N, budget.N_interval, count)} and D = {in_words(best.D, budget.D_interval, count)}. The "
+        f"valley is flat: every N from {count(budget.flat_N[0], 2)} to {count(budget.flat_N[1], 2)} comes within 0.1 % "
+        f"of the least loss. {_trust(summary)} The interval supposes that the law still holds there: take it as a "
+        "guess to be tested, not as a promise."
     )
     return text
 
@@ -83,8 +83,8 @@ def planned_sentence(summary: dict) -> str:
         return ""
     return (
         f"Together they cost {significant(plan['flops'], 2, 1.0)} FLOPs and are expected to narrow the 95 % interval "
-        f"of the loss at {significant(plan['C'], 2, 1.0)} FLOPs from ±{percent(now)} to ±{percent(then)}, if the law is "
-        "right."
+        f"of the loss at {significant(plan['C'], 2, 1.0)} FLOPs from ±{percent(now)} to ±{percent(then)}, if the law "
+        "is right."
     )
 
 

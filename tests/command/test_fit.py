@@ -1,0 +1,154 @@
+"""Proves that `study fit` gives back known laws, the published fit of the Chinchilla runs, and no law it cannot give.
+
+References: laws that the tables were drawn from; Besiroglu et al. 2024 (arXiv 2404.10102), whose data lie in the folder
+named by STUDY_PUBLISHED_DATA; the exponents of gradient flow on power-law data, alpha_C = (b - 1) / (1 + a).
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.command.known_laws import TRUTH, design, gradient_flow, loss, noise, table
+
+
+@pytest.fixture
+def chinchilla(tmp_path):
+    folder = os.environ.get("STUDY_PUBLISHED_DATA")
+    if not folder or not (path := Path(folder) / "chinchilla_epoch_2024.csv").exists():
+        pytest.skip("STUDY_PUBLISHED_DATA names no folder with chinchilla_epoch_2024.csv (arXiv 2404.10102)")
+    rows = pl.read_csv(path).with_row_index().sort("loss").head(240).sort("index").drop("index")
+    rows.write_csv(tmp_path / "chinchilla.csv")
+    return tmp_path / "chinchilla.csv"
+
+
+def test_exact_runs_give_the_law_back(fit_of):
+    N, D = design()
+    found = fit_of(table(N, D, loss(N, D)))
+    assert found.code == 0
+    assert found.json["status"] == "converged"
+    for name, value in TRUTH.items():
+        assert found.json["params"][name] == pytest.approx(value, rel=1e-6), name
+    assert found.json["frontier"]["a"] == pytest.approx(0.28 / 0.62, rel=1e-6)
+
+
+def test_intervals_of_noisy_runs_hold_the_law(fit_of):
+    N, D = design(120)
+    found = fit_of(table(N, D, loss(N, D) * noise(120, 0.01)), "--cluster", "size", "--holdout", "0.7").json
+    for name, value in TRUTH.items():
+        low, high = found["intervals"][name]
+        assert low < value < high, name
+        assert found["standard_errors"][name] > 0
+    assert set(found["cluster_intervals"]) == set(TRUTH)
+    assert found["noise_sd"] == pytest.approx(0.01, rel=0.3)
+    assert len(found["draws"]) == 1000
+    rolling, split = found["holdout"]["rolling"], found["holdout"]["split"]
+    assert len(rolling) == 4
+    assert sum(one["num_test"] for one in rolling) == found["holdout"]["num_tested"] == 60
+    assert split["num_train"] + split["num_test"] == 120
+    assert split["rms"] == pytest.approx(0.01, rel=0.5)
+
+
+@pytest.mark.parametrize("estimator", ["huber", "l1", "l2", "l2-linear", "asymmetric"])
+def test_every_estimator_names_itself_and_finds_exact_runs(fit_of, estimator):
+    N, D = design()
+    found = fit_of(table(N, D, loss(N, D)), "--estimator", estimator, "--bootstrap", 0, "--holdout", 0)
+    assert found.json["params"]["alpha"] == pytest.approx(0.34, rel=1e-3)
+    assert found.json["estimator"] in found.out
+    assert found.json["predictor"] is None
+    assert found.json["intervals"]["alpha"] is None
+    assert "untested" in found.warned
+
+
+def test_chinchilla_runs_give_the_published_fit(study, chinchilla):
+    found = study("fit", chinchilla, "--delta", "1e-3", "--bootstrap", 4000).json
+    assert found["num_runs"] == 240
+    assert found["objective"] == pytest.approx(0.0010182740178006, rel=1e-6)
+    expected = {"A": 477.825868, "B": 2143.417363, "E": 1.8172181, "alpha": 0.3473104989, "beta": 0.3671724326}
+    errors = {"A": 124.52, "B": 1293.28, "E": 0.02566, "alpha": 0.01540, "beta": 0.02060}
+    for name, value in expected.items():
+        assert found["params"][name] == pytest.approx(value, rel=1e-6), name
+        assert found["standard_errors"][name] == pytest.approx(errors[name], rel=0.02), name
+    assert found["frontier"]["a"] == pytest.approx(0.5139, abs=5e-5)
+    assert {"small_delta", "low_coverage"} <= {one["name"] for one in found["warnings"]}
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.5, 2.0), (2.0, 1.5), (1.3, 1.8)])
+def test_gradient_flow_fails_the_gate_and_the_q_form_gives_its_exponent(fit_of, a, b):
+    runs = table(*gradient_flow(a, b))
+    refused = fit_of(runs)
+    assert refused.code == 1
+    assert "gate_failed" in refused.warned
+    law = fit_of(runs, "--law", "q-form").json["params"]
+    alpha_C = law["alpha"] * law["beta"] / (law["alpha"] + law["beta"])
+    assert alpha_C == pytest.approx((b - 1) / (1 + a), rel=0.03)
+
+
+def test_one_variable_laws_need_one_column(fit_of):
+    C = np.geomspace(1e17, 1e22, 24)
+    exact = 1.5 + 900 / C**0.16
+    law = fit_of(pl.DataFrame({"flops": C, "val_loss": exact}), "--law", "saturating").json
+    assert law["params"] == pytest.approx({"E": 1.5, "A": 900, "gamma": 0.16}, rel=1e-5)
+    assert law["law"] == "saturating_C"
+    assert law["frontier"] is None
+    N = C[::-1] / 1e12
+    law = fit_of(pl.DataFrame({"params": N, "loss": 1.5 + 30 / N**0.2}), "--law", "Saturating_N").json
+    assert law["params"]["gamma"] == pytest.approx(0.2, rel=1e-5)
+    law = fit_of(pl.DataFrame({"tokens": N, "loss": 1.5 + 30 / N**0.2}), "--law", "saturatingD").json
+    assert law["params"]["gamma"] == pytest.approx(0.2, rel=1e-5)
+
+
+def test_two_recipes_give_their_compute_multiplier(fit_of):
+    N, D = design(120)
+    second = np.arange(120) % 2
+    L = loss(N * 1.5**second, D * 1.2**second) * noise(120, 0.002)
+    names = np.where(second, "muon", "adamw")
+    found = fit_of(table(N, D, L, optimizer=names), "--law", "two-recipes", "--recipe", "optimizer")
+    recipes = found.json["recipes"]
+    assert (recipes["first"], recipes["second"]) == ("adamw", "muon")
+    low, high = recipes["compute_multiplier_interval"]
+    assert low < 1.8 < high
+    assert high / low < 1.3
+    assert "z = 0 is adamw, z = 1 is muon" in found.out
+
+
+def test_repeated_data_give_their_law(fit_of):
+    N, D = design(100)
+    unique = np.where(np.arange(100) % 3 == 0, D, D / np.resize([3.0, 8.0, 20.0, 60.0], 100))
+    from pipeline.fitting.laws import DataConstrained
+
+    law = DataConstrained(**TRUTH, R_D=15.4, R_N=5.3)
+    found = fit_of(table(N, D, law.loss(N, D, unique_tokens=unique), unique_tokens=unique), "--law", "data_constrained")
+    assert found.json["params"]["R_D"] == pytest.approx(15.4, rel=1e-3)
+
+
+def test_the_installed_command_fits_and_refuses(tmp_path):
+    N, D = design(30)
+    table(N, D, loss(N, D)).write_csv(tmp_path / "runs.csv")
+    command = [Path(sys.executable).with_name("study"), "fit", tmp_path / "runs.csv", "--json", tmp_path / "fit.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "alpha" in done.stdout
+    assert not done.stderr
+    assert json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))["status"] == "converged"
+    (tmp_path / "bad.csv").write_text("N,D,L\n1e8,1e9,nan\n", encoding="utf-8")
+    done = subprocess.run([*command[:2], tmp_path / "bad.csv"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_large_table_fits_in_one_gigabyte(tmp_path):
+    N, D = design(100_000)
+    table(N, D, loss(N, D) * noise(100_000, 0.01)).write_csv(tmp_path / "runs.csv")
+    command = [Path(sys.executable).with_name("study"), "fit", tmp_path / "runs.csv", "--json", tmp_path / "fit.json"]
+    subprocess.run(command, capture_output=True, check=True)
+    found = json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))
+    for name, value in TRUTH.items():
+        assert abs(found["params"][name] - value) < 4 * found["standard_errors"][name], name
+    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert kilobytes / (1024 if sys.platform == "darwin" else 1) < 1024**2

@@ -1,0 +1,183 @@
+"""Proves that `study predict` gives the optimum and the losses of a known law, with intervals that hold them.
+
+Reference: the closed form of arXiv 2203.15556, eq. 4, and numerical minima of the known law.
+"""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.optimize import minimize_scalar
+
+from tests.command.known_laws import TRUTH, design, loss, noise, table
+
+G = (TRUTH["alpha"] * TRUTH["A"] / (TRUTH["beta"] * TRUTH["B"])) ** (1 / (TRUTH["alpha"] + TRUTH["beta"]))
+
+
+@pytest.fixture
+def fitted(fit_of, tmp_path):
+    """A fit of noisy runs, as the file that `study fit` writes."""
+    N, D = design(120)
+    found = fit_of(table(N, D, loss(N, D) * noise(120, 0.004)))
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps(found.json), encoding="utf-8")
+    return path
+
+
+def best(C):
+    """(N*, L*) of the known law."""
+    N = G * (C / 6) ** (TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"]))
+    return N, loss(N, C / 6 / N)
+
+
+def test_a_budget_is_spent_as_the_known_law_says(study, fitted):
+    found = study("predict", "--from", fitted, "--flops", "1e22").json
+    N, L = best(1e22)
+    assert found["params_interval"][0] < N < found["params_interval"][1]
+    assert found["tokens_interval"][0] < 1e22 / 6 / N < found["tokens_interval"][1]
+    assert found["interval"][0] < L < found["interval"][1]
+    (low, high), (lower, higher) = found["interval"], found["prediction_interval"]
+    assert lower < low < found["loss"] < high < higher
+    assert 6 * found["params"] * found["tokens"] == pytest.approx(found["flops"]) == 1e22
+    assert found["tokens_per_parameter"] == pytest.approx(found["tokens"] / found["params"])
+    assert found["flat_params"][0] < found["params"] < found["flat_params"][1]
+    assert found["source"] == str(fitted)
+    assert found["warnings"] == []
+    assert found["serving"] is None
+
+
+def test_the_best_size_is_the_least_of_the_fitted_law(study, fitted):
+    params = json.loads(fitted.read_text(encoding="utf-8"))["params"]
+
+    def log_loss(log_N):
+        N = np.exp(log_N)
+        return params["E"] + params["A"] / N ** params["alpha"] + params["B"] / (1e21 / 6 / N) ** params["beta"]
+
+    least = minimize_scalar(log_loss, bounds=(np.log(1e7), np.log(1e12)), method="bounded", options={"xatol": 1e-9})
+    found = study("predict", "--from", fitted, "--flops", "1e21").json
+    assert found["params"] == pytest.approx(np.exp(least.x), rel=1e-4)
+    assert found["loss"] == pytest.approx(least.fun, rel=1e-9)
+
+
+def test_one_run(study, fitted):
+    found = study("predict", "--from", fitted, "--params", "3e9", "--tokens", "2e11").json
+    assert found["interval"][0] < loss(3e9, 2e11) < found["interval"][1]
+    assert found["flops"] == pytest.approx(6 * 3e9 * 2e11)
+    assert (found["params"], found["tokens"], found["params_interval"]) == (3e9, 2e11, None)
+
+
+def test_serving_makes_the_model_smaller(study, fitted):
+    found = study("predict", "--from", fitted, "--flops", "1e22", "--serve", "1e13")
+    one = found.json["serving"]
+    assert one["params"] < found.json["params"]
+    assert one["tokens"] > found.json["tokens"]
+    assert one["loss"] == found.json["loss"]
+    whole = found.json["flops"] + 2 * found.json["params"] * 1e13
+    assert one["flops_train"] + one["flops_serve"] < whole
+    assert "tokens served" in found.out
+
+
+def test_far_beyond_the_runs_is_said(study, fitted):
+    found = study("predict", "--from", fitted, "--flops", "1e26")
+    assert found.code == 0
+    assert found.json["extrapolation"] > 10
+    assert found.warned == {"far_extrapolation"}
+    assert "\nfar_extrapolation: " in found.out
+
+
+def test_a_law_of_compute_predicts_from_compute(study, fit_of, tmp_path):
+    C = np.geomspace(1e17, 1e22, 30)
+    fit = fit_of(pl.DataFrame({"C": C, "L": (1.5 + 900 / C**0.16) * noise(30, 0.001)}), "--law", "saturating").json
+    (tmp_path / "fit.json").write_text(json.dumps(fit), encoding="utf-8")
+    found = study("predict", "--from", tmp_path / "fit.json", "--flops", "5e22").json
+    assert found["interval"][0] < 1.5 + 900 / 5e22**0.16 < found["interval"][1]
+    assert (found["params"], found["tokens"], found["flops"]) == (None, None, 5e22)
+    assert found["extrapolation"] == pytest.approx(5)
+
+
+def test_recipes_are_chosen_by_name(study, fit_of, tmp_path):
+    N, D = design(120)
+    second = np.arange(120) % 2
+    L = loss(N * 2.0**second, D) * noise(120, 0.002)
+    rows = table(N, D, L, recipe=np.where(second, "new", "old"))
+    (tmp_path / "fit.json").write_text(json.dumps(fit_of(rows, "--law", "two_recipes").json), encoding="utf-8")
+    words = ["predict", "--from", tmp_path / "fit.json", "--flops", "1e21"]
+    old, new = (study(*words, "--recipe", name).json for name in ("old", "new"))
+    assert old["loss"] == pytest.approx(best(1e21)[1], rel=0.005)
+    assert new["loss"] == pytest.approx(best(2e21)[1], rel=0.005)
+    assert "--recipe: 'other' is none of old, new" in study(*words, "--recipe", "other").err
+
+
+def test_the_study_of_this_folder_is_the_default(study, fitted, tmp_path, monkeypatch):
+    fit = json.loads(fitted.read_text(encoding="utf-8"))
+    folder = tmp_path / "elsewhere"
+    (folder / "results/fit/language_model").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert study("predict", "--flops", "1e21").err.startswith("error: results/findings.json: no study here yet")
+    summary = {"experiments": {"language_model": {"findings": [], "summary": {"forecast": None}}}}
+    findings = folder / "results/findings.json"
+    findings.write_text(json.dumps(summary), encoding="utf-8")
+    assert "this study has no law that predicts" in study("predict", "--flops", "1e21").err
+    summary["experiments"]["language_model"]["summary"]["forecast"] = fit["predictor"]
+    findings.write_text(json.dumps(summary), encoding="utf-8")
+    assert "draws.csv: no such file" in study("predict", "--flops", "1e21").err
+    names = [f"theta_{name}" for name in TRUTH]
+    pl.DataFrame(fit["draws"], schema=names, orient="row").write_csv("results/fit/language_model/draws.csv")
+    own, other = study("predict", "--flops", "1e21").json, study("predict", "--flops", "1e21", "--from", fitted).json
+    assert own["source"] == "results/findings.json"
+    assert own | {"source": ""} == other | {"source": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "nothing asked"),
+        (["--flops", "1e21", "--params", "1e9"], "give one or the other"),
+        (["--params", "1e9"], "--tokens is missing"),
+        (["--tokens", "1e9"], "--params is missing"),
+        (["--params", "1e9", "--tokens", "1e9", "--serve", "1e9"], "--serve needs --flops"),
+        (["--flops", "-1"], "--flops: -1 is not a finite positive number"),
+        (["--flops", "0"], "--flops: 0 is not a finite positive number"),
+        (["--flops", "nan"], "--flops: nan is not a finite positive number"),
+        (["--flops", "many"], "--flops: 'many' is not a number"),
+        (["--flops", "1e21", "--recipe", "a"], "--recipe: the law chinchilla has no recipe"),
+        (["--flops", "1e21", "--unique-tokens", "1e9"], "--unique-tokens: the law chinchilla has no unique_tokens"),
+    ],
+)
+def test_options_that_cannot_be(study, fitted, words, told):
+    found = study("predict", "--from", fitted, *words)
+    assert (found.code in (1, 2), found.out, found.json) == (True, "", None)
+    assert told in found.err
+    assert len(found.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        ("{", "not JSON"),
+        ("[]", "list, not an object"),
+        ("{}", "not a fit"),
+        ('{"status": "converged", "predictor": {"law": "cubic"}, "draws": []}', "law: 'cubic' is none of"),
+        ('{"status": "converged", "answered": true, "predictor": null, "draws": null}', "without resamples"),
+    ],
+)
+def test_a_file_that_is_no_fit(study, tmp_path, content, told):
+    if content is not None:
+        (tmp_path / "fit.json").write_text(content, encoding="utf-8")
+    found = study("predict", "--from", tmp_path / "fit.json", "--flops", "1e21")
+    assert (found.code, found.out) == (1, "")
+    assert "fit.json: " in found.err
+    assert told in found.err
+    assert len(found.err.splitlines()) == 1
+
+
+def test_a_refused_fit_predicts_nothing(study, fit_of, tmp_path):
+    N = np.geomspace(1e7, 1e10, 30)
+    refused = fit_of(table(N, 20 * N, loss(N, 20 * N)))
+    (tmp_path / "fit.json").write_text(json.dumps(refused.json), encoding="utf-8")
+    found = study("predict", "--from", tmp_path / "fit.json", "--flops", "1e21")
+    assert (found.code, found.json) == (1, None)
+    assert "nothing can be predicted from a fit refused: " in found.err
+    assert "collinear" in found.err

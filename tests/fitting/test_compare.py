@@ -1,0 +1,98 @@
+"""Proves the choice between laws and the gate on known truths and on an exactly solvable model of learning curves.
+
+The model is power-law gradient flow (arXiv 2604.21691): L(N, t) = sum_{k<=N} k^-b e^(-2 k^-a t) + zeta(b, N + 1), whose
+exponents are exact: alpha_N = b - 1, alpha_t = (b - 1) / a, alpha_C = (b - 1) / (1 + a) on C ~ N t.
+"""
+
+import numpy as np
+import pytest
+from scipy.special import zeta
+
+from pipeline.fitting.analysis import analyse
+from pipeline.fitting.compare import bic, choose, scored
+from pipeline.fitting.estimators import L1, L2, Huber
+from pipeline.fitting.laws import Chinchilla, QForm, Tied
+from pipeline.fitting.runs import Runs
+from tests.fitting.measured_studies import ADDITIVE_TRUTH, Q_TRUTH, study
+
+EXPONENTS = [(1.5, 2.0), (2.0, 1.5), (1.3, 1.8)]
+GRID_N = np.unique(np.geomspace(10, 1000, 9).round())
+GRID_T = np.geomspace(10**1.5, 1e5, 12)
+
+
+def gradient_flow(a: float, b: float, E: float = 0.05, sizes=GRID_N, times=GRID_T) -> Runs:
+    """Losses of every size after every time, exact; time stands for tokens."""
+    modes = np.arange(1, int(max(sizes)) + 1)
+    left = modes[None] ** -b * np.exp(-2.0 * modes[None] ** -a * np.asarray(times)[:, None])
+    learned = np.cumsum(left, axis=1)[:, sizes.astype(int) - 1]
+    L = E + learned + zeta(b, sizes + 1)[None]
+    N, D = np.meshgrid(sizes, times)
+    return Runs.of(N.ravel(), D.ravel(), L.ravel())
+
+
+@pytest.mark.parametrize(("a", "b"), EXPONENTS)
+@pytest.mark.parametrize("E", [0.05, 0.5])
+def test_the_gate_refuses_the_additive_form_on_gradient_flow(a, b, E):
+    found = analyse(Chinchilla, gradient_flow(a, b, E), Huber(), 50, 0)
+    assert not found.answered
+    assert found.status == "refused:gate_failed"
+    assert found.predictor is None
+
+
+@pytest.mark.parametrize(("a", "b"), EXPONENTS)
+def test_the_q_form_wins_by_hold_out_and_finds_the_compute_exponent(a, b):
+    runs = gradient_flow(a, b)
+    entries = [scored(form, runs, Huber(), 0, 0) for form in (Chinchilla, QForm)]
+    assert choose(entries, noise=1e-3).fit.form is QForm
+    law = analyse(QForm, runs, Huber(), 50, 0).fit.law
+    assert law.alpha * law.beta / (law.alpha + law.beta) == pytest.approx((b - 1) / (1 + a), rel=0.03)
+
+
+def test_on_an_additive_table_one_is_inside_the_interval_of_q():
+    N, D, _ = study("S5")
+    inside = 0
+    for seed in range(20):
+        L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * np.random.default_rng(seed).standard_normal(len(N)))
+        found = analyse(QForm, Runs.of(N, D, L), Huber(), 300, seed, rolling=False)
+        low, high = found.draws.intervals()["q"]
+        inside += low <= 1.0 <= high
+    assert inside >= 17  # 19 of 20 expected; 16 or fewer would happen in 1.6 % of the cases
+
+
+def test_an_additive_table_passes_the_gate():
+    N, D, _ = study("S5")
+    for seed in range(5):
+        L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * np.random.default_rng(seed).standard_normal(len(N)))
+        assert analyse(Chinchilla, Runs.of(N, D, L), Huber(), 50, seed).answered
+
+
+def test_the_law_of_fewest_parameters_is_chosen_among_equals():
+    N, D, _ = study("S5")
+    law = Chinchilla(E=0.95, A=50.0, alpha=0.4, B=115.0, beta=0.4)
+    L = law.loss(N, D) * np.exp(0.003 * np.random.default_rng(2).standard_normal(len(N)))
+    entries = [scored(form, Runs.of(N, D, L), L2, 0, 0) for form in (Chinchilla, Tied, QForm)]
+    assert choose(entries, noise=0.003).fit.form is Tied
+    assert choose([], noise=0.003) is None
+
+
+@pytest.mark.parametrize("estimator", [L2, L1])
+def test_bic_prefers_the_truth_and_charges_for_parameters(estimator):
+    """Over ten studies of thirty runs, on average: a single one may favour the wrong law by chance."""
+    N, D, _ = study("S5")
+    gain = {"bent": 0.0, "straight": 0.0}
+    for seed in range(10):
+        noise = np.exp(0.002 * np.random.default_rng(seed).standard_normal(len(N)))
+        for name, truth in (("bent", Q_TRUTH), ("straight", ADDITIVE_TRUTH)):
+            runs = Runs.of(N, D, truth.loss(N, D) * noise)
+            gain[name] += bic(runs.fitted(Chinchilla, estimator)) - bic(runs.fitted(QForm, estimator))
+    assert gain["bent"] > 100
+    assert gain["straight"] < 0
+
+
+def test_the_gaussian_criterion_is_that_of_its_likelihood():
+    N, D, L = study("S5")
+    found = Runs.of(N, D, L).fitted(Chinchilla, L2)
+    sd = np.sqrt(np.mean(found.residuals**2))
+    log_likelihood = -0.5 * len(N) * (np.log(2 * np.pi * sd**2) + 1)
+    constant = len(N) * (np.log(2 * np.pi) + 1)
+    assert bic(found) + constant == pytest.approx(-2 * log_likelihood + 6 * np.log(len(N)))
