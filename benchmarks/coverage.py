@@ -77,7 +77,6 @@ CASES = (
     Case(LARGE, L2, 6, 5, 0.005),
     Case(LARGE, Huber(), 9, 9, 0.005),
     Case(LARGE, Huber(), 16, 15, 0.01),
-    Case(Chinchilla(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28), Huber(), 9, 9, 0.005),
     Case(SMALL, Huber(), 6, 5, 0.0035),
     Case(SMALL, Huber(), 9, 9, 0.0035),
     Case(Tied(E=1.7, A=400.0, B=500.0, alpha=0.33), Huber(), 9, 9, 0.005),

@@ -42,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def bill() -> None:
-    """Print what the next study would train and what it costs, without training."""
+    """Print what the next study would train, what it costs and what it would tell, without training."""
+    from pipeline.command.worth import worth_text
     from pipeline.execution.run_store import RunStore
     from pipeline.params import read_params
+    from pipeline.planning.table import plan_table
     from pipeline.study import make_bill, plan_runs
 
     if hasattr(signal, "SIGPIPE"):
@@ -53,8 +55,9 @@ def bill() -> None:
     if not tokens.exists():
         raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
     params = read_params()
-    specs, _ = plan_runs(params, tokens)
+    specs, described = plan_runs(params, tokens)
     print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text())
+    print(worth_text(plan_table(specs, described), params.fit.convention))
 
 
 def track() -> None:

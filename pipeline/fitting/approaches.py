@@ -77,13 +77,13 @@ def agreement(approaches: list[Approach]) -> Agreement:
 def _of_envelope(runs: Runs, noise_sd: float, num_resamples: int, seed: int) -> Approach:
     found = envelope(runs.N, runs.D, runs.L, num_resamples, seed, noise_sd=noise_sd)
     turns = len(np.unique(found.N_star))
-    remark = f"{turns} sizes take turns on it, {len(found.refused)} of 200 budgets refused"
+    remark = f"sizes that take turns on it: {turns}; budgets refused: {len(found.refused)} of 200"
     return Approach("envelope", found.exponent, found.interval, remark)
 
 
 def _of_isoflop(runs: Runs, noise_sd: float, num_resamples: int, seed: int) -> Approach:
     found = isoflop(runs.N, runs.D, runs.L, noise_sd, num_resamples, seed)
-    remark = f"{len(found.minima)} minima, {len(found.refused)} budgets refused"
+    remark = f"minima: {len(found.minima)}; budgets refused: {len(found.refused)}"
     return Approach("isoFLOP", found.exponent, found.interval, remark)
 
 

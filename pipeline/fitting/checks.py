@@ -28,6 +28,8 @@ FAR_OUT = 5.0
 FAR_OUT_LEAST = 0.03
 """And by this much in ln L, so that tables without noise have none."""
 PLATEAU_LEVEL = 0.01
+OPEN_FACTOR = 5.0
+"""A parameter without a unit is undetermined when the ends of its 95 % interval differ by more than this factor."""
 WITHOUT_UNITS = ("E", "alpha", "beta", "gamma", "q", "c", "c0", "c1", "alpha_N", "alpha_D", "R_D", "R_N", "m_N", "m_D")
 """Parameters whose allowed range is the same for every unit of N and D."""
 
@@ -137,24 +139,24 @@ def fit_cautions(fit: Fit, runs: Runs, cell: NDArray) -> list[Caution]:
 
 
 def interval_cautions(fit: Fit, intervals: dict[str, tuple[float, float]]) -> list[Caution]:
-    """Which parameters the runs leave open: their 95 % interval reaches the edge of the range that is searched."""
+    """Which parameters the runs leave open: their 95 % interval is very wide or reaches the edge of the search."""
     found = []
     for name in fit.form.parameters():
-        if name not in WITHOUT_UNITS:
+        if name not in WITHOUT_UNITS or fit.form.signs.get(name) == "any":
             continue
         scale = fit.points.least_loss if name in fit.form.scaled else 1.0
         low, high = sorted(abs(end) for end in intervals[name])
         edges = [scale * edge for edge in fit.form.limits[name]]
         near = 1e-6 if name == "E" else 0.01  # E may well be close to the least measured loss
-        if (edges[0] > 0 and low <= 1.01 * edges[0]) or high >= (1 - near) * edges[1]:
+        if low <= 1.01 * edges[0] or high >= (1 - near) * edges[1] or high > OPEN_FACTOR * low:
             found.append(f"{name} [{low:.3g}, {high:.3g}]")
     if not found:
         return []
     return [
         Caution(
             "undetermined",
-            f"the 95 % interval of {', '.join(found)} reaches the edge of the range that was searched: these runs do "
-            "not determine it, nor the rest of its term",
+            f"the 95 % interval of {', '.join(found)} spans more than a factor of {OPEN_FACTOR:g} or reaches the edge "
+            "of the range that was searched: these runs do not determine it, nor the rest of its term",
         )
     ]
 

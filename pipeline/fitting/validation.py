@@ -21,8 +21,6 @@ NUM_ORIGINS = 4
 FIRST_ORIGIN = 0.5
 """The share of (N, D) cells, in order of compute, that the first origin of the rolling hold-out trains on."""
 LEVEL = 0.05
-ATTAINED = 0.94
-"""What nominal 95 % intervals of the 200 resamples of a hold-out attain when all is right: 0.95 less 2 / 201."""
 
 
 def rolling_origin(
@@ -73,7 +71,7 @@ def trust(origins: list[HoldOut]) -> Trust | None:
         return None
     inside = np.concatenate([one.inside for one in origins])
     scaled = np.concatenate([one.scaled_errors for one in origins])
-    p = float(binom.cdf(int(inside.sum()), len(inside), ATTAINED))
+    p = float(binom.cdf(int(inside.sum()), len(inside), 0.95))
     factor = max(1.0, float(np.quantile(scaled, 0.95))) if p < LEVEL else 1.0
     reach = max(float(one.C.max() / one.threshold) for one in origins)
     return Trust(float(inside.mean()), len(inside), p, factor, reach)

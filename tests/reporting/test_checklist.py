@@ -84,9 +84,10 @@ def test_simulated_coverage_is_shown_with_what_it_says_of_95_percent(
     assert "there is no benchmarks/results/coverage.csv" in (report / "reports/index.html").read_text(encoding="utf-8")
     root = with_coverage(unidentified, tmp_path, COVERAGE)
     html = (build(root) / "reports/index.html").read_text(encoding="utf-8")
-    appendix = html[html.index('id="table-coverage"') :]
+    caption, appendix = html[html.index('id="table-coverage"') :].split("<table>", 1)
     assert appendix.index("chinchilla, huber") < appendix.index("as nominal") < appendix.index("too narrow")
     assert appendix.index("q_form, l2") < appendix.index("too wide")
+    assert "Of 3 rows 1 are as nominal, 1 too narrow and 1 too wide." in caption
     assert '<data value="0.911">91.1\u202f%</data>' in appendix
     published = pl.read_csv(root / "reports/tables/coverage.csv")
     assert published.equals(pl.read_csv(root / "benchmarks/results/coverage.csv"))

@@ -17,6 +17,7 @@ def check_tables(summary: dict, tables: dict[str, pl.DataFrame]) -> tuple[Table,
     builders = (
         _holdout,
         fit_checks.rolling,
+        fit_checks.scales_left_out,
         fit_checks.approaches,
         fit_checks.influence,
         _cutoffs,

@@ -20,6 +20,11 @@ def choose(forms: Sequence[type[Law]], trials: dict[str, Trial], covariance: NDA
     A tie is a difference of less than two sd of what noise with `covariance` between the runs' ln L makes of it.
     """
     known = {name: trial for name, trial in trials.items() if trial.fit.identified}
+    passing = {name: trial for name, trial in known.items() if not trial.gate}
+    if len(passing) == 1 and len(known) > 1:
+        (name,) = passing
+        (other,) = set(known) - {name}
+        return name, f"The gate left only {name}: of {other}, {known[other].gate}."
     if not known:
         return forms[0].name, "Neither law is identified by these runs, so there is nothing to choose between."
     if len(known) == 1:

@@ -50,7 +50,14 @@ _NAMES = {
 def _residuals(
     scene: Scene, along: str, by: str, label: str, axis: Callable, legend: str, colours: dict
 ) -> Figure | None:
-    laws = [name for name in LAW_NAMES if not usable_rows(scene.tables, "points", [f"residual_{name}"]).is_empty()]
+    identified = [
+        name for name, law in (scene.summary.get("laws") or {}).items() if law.get("status") != "not_identified"
+    ]
+    laws = [
+        name
+        for name in LAW_NAMES
+        if name in identified and not usable_rows(scene.tables, "points", [f"residual_{name}"]).is_empty()
+    ]
     if not laws:
         return None
     canvas, panels = new_canvas(rows=len(laws), height=1.1 + 1.75 * len(laws))

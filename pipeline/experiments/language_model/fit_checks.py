@@ -106,6 +106,32 @@ def rolling(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
     )
 
 
+def scales_left_out(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
+    """One row a size or token count left out: how the chosen law, fitted to the rest, predicts it."""
+    frame = tables.get("scales_left_out", pl.DataFrame())
+    shown = frame if frame.is_empty() else frame.with_columns(-pl.col("bias").cast(pl.Float64))
+    columns = {
+        "variable": ("left out", "words"),
+        "value": ("value", "count"),
+        "num_runs": ("points", "whole"),
+        "bias": ("mean error", "percent"),
+        "rms": ("rms error", "percent"),
+    }
+    caption = (
+        "Each size and each token count left out in turn, and predicted by the chosen law fitted to the rest; error: "
+        "ln(law / measured). Inner scales test the form, the outermost ones extrapolate."
+    )
+    return from_frame(
+        "scales_left_out",
+        "Scales left out",
+        caption,
+        shown,
+        columns,
+        folded=True,
+        empty="none: no law is identified",
+    )
+
+
 def influence(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
     """One row a run: what leaving it out does to the forecast and to each parameter, the largest move first."""
     frame = tables.get("influence", pl.DataFrame())

@@ -144,7 +144,7 @@ def _approaches(settings: FitSettings, evidence: Evidence) -> pl.DataFrame:
     schema = {"convention": pl.String, "approach": pl.String, "a": pl.Float64, "low": pl.Float64, "high": pl.Float64}
     schema |= {"remark": pl.String, "agreement": pl.String, "p": pl.Float64}
     trial = evidence.trial
-    if trial is None or not trial.fit.identified or evidence.noise_sd is None:
+    if not _printable(evidence) or evidence.noise_sd is None:
         return pl.DataFrame(schema=schema)
     runs, rows = evidence.runs, []
     columns = {name: evidence.column(column) for name, column in CONVENTIONS.items()}

@@ -169,13 +169,14 @@ def _valid_from(evidence: Evidence) -> dict[str, Any]:
     if valid is None:
         return entry | {"rule": f"No such set exists. Sought: {rule[0].lower()}{rule[1:]}"}
     (law,) = raw_laws(trial.fit.form, valid.theta[None], trial.fit.points)
+    params = {name: getattr(law, name) if trial.printable else None for name in law.parameters()}
     return entry | {
         "N_min": valid.N_min,
         "D_min": valid.D_min,
         "num_points": valid.num_points,
         "lack_of_fit_p": valid.lack_of_fit.p,
         "rms": valid.rms,
-        "params": {name: getattr(law, name) for name in law.parameters()},
+        "params": params,
         "rule": rule,
     }
 

@@ -36,11 +36,11 @@ def _power_law(evidence: Evidence) -> Finding:
         said = f"These {len(evidence.points)} runs do not identify the law: {trial.fit.reason}."
     elif sd is None:
         measured = trial.fit.rms
-        said = f"The {evidence.chosen} law leaves {_percent(measured)} rms, but no replicate seeds measure the noise."
+        said = f"The {_name(evidence)} leaves {_percent(measured)} rms, but no replicate seeds measure the noise."
     else:
         valid = evidence.valid
         test = valid.lack_of_fit if valid else trial.lack_of_fit
-        whole = f"Over all {len(N)} runs the {evidence.chosen} law leaves {_percent(trial.fit.rms)} rms"
+        whole = f"Over all {len(N)} runs the {_name(evidence)} leaves {_percent(trial.fit.rms)} rms"
         if test is None:
             said = f"{whole}, but no run is left over to test it."
         else:
@@ -91,7 +91,7 @@ def _extrapolation(evidence: Evidence) -> Finding:
         seen = C if broke_at is None else C[C < broke_at]
         regime = [_regime("C", "FLOPs", seen, broke_at)]
         said = (
-            f"Fitted to runs of at most {held.threshold:.3g} FLOPs, the {evidence.chosen} law predicts the "
+            f"Fitted to runs of at most {held.threshold:.3g} FLOPs, the {_name(evidence)} predicts the "
             f"{len(tested)} larger ones to {_percent(held.rms)} rms, {_percent(held.max)} at worst; "
             f"{_percent(held.coverage, 0)} of them lie in their 95 % prediction interval."
         )
@@ -119,7 +119,10 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
     if predicted is None:
         said = "The law is not identified, so it predicts no compute-optimal size."
     elif measured is None or interval is None:
-        said = f"The law gives a = {predicted:.3f}, but {len(iso.minima)} isoFLOP minima do not measure a slope."
+        accepted = {0: "no isoFLOP minimum was", 1: "one isoFLOP minimum was"}.get(
+            len(iso.minima), f"{len(iso.minima)} isoFLOP minima were"
+        )
+        said = f"The law gives a = {predicted:.3f}, but {accepted} accepted, too few to measure a slope."
     else:
         draws = trial.draws.interval(trial.draws.size_exponent(), predicted)
         error = float(np.hypot(draws[1] - draws[0], interval[1] - interval[0])) / (2 * 1.96)
@@ -167,6 +170,10 @@ def _where(evidence: Evidence) -> str:
         f"it holds within the noise from N = {valid.N_min:,.0f} parameters and D = {valid.D_min:,.0f} tokens on, "
         f"{valid.num_points} runs with {_percent(valid.rms)} rms"
     )
+
+
+def _name(evidence: Evidence) -> str:
+    return {"chinchilla": "Chinchilla law", "q_form": "q-form"}.get(evidence.chosen, evidence.chosen)
 
 
 def _formula(evidence: Evidence) -> str:
