@@ -26,6 +26,8 @@ CONDITION_LIMIT = 1e8
 """Above this condition number of J'J (columns scaled to unit length) the parameters are not told apart by the runs."""
 COLLINEAR = 0.999
 """Correlation of ln N and ln D from which on the design has one direction only (arXiv 2605.08541)."""
+NARROWEST_RATIO = 2.0
+"""Factor that D / N must span: below it the difference of two exponents rests on noise."""
 FEWEST_SPARE = 1
 """Distinct (N, D) beyond the number of parameters without which a fit is an interpolation and nothing is said."""
 FEWEST_FOR_INTERVALS = 3
@@ -111,36 +113,30 @@ def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts
     """The same of runs that are already centred."""
     starts = starting_points(form, points, num_starts, estimator)
     look = thinned(points, FIRST_LOOK)
-    smooth = estimator if not estimator.adaptive else L2
-    minima = minimise(form, look, starts, smooth)
-    estimator = _adapt(form, look, minima.theta[np.argmin(minima.objective)], estimator)
-    if smooth != estimator or len(look) < len(points):
-        tried = minima.theta if len(look) == len(points) else minima.theta[[int(np.argmin(minima.objective))]]
-        if len(look) < len(points):
-            agreeing = _agreeing(minima.objective, len(look))
-            final = minimise(form, points, tried, estimator)
-        else:
-            minima = final = minimise(form, points, tried, estimator)
-            agreeing = _agreeing(minima.objective, len(points))
-    else:
-        final, agreeing = minima, _agreeing(minima.objective, len(points))
-    best = int(np.argmin(final.objective))
-    theta = final.theta[best]
+    minima = minimise(form, look, starts, L2 if estimator.adaptive else estimator)
+    if estimator.adaptive:
+        estimator = _adapt(form, look, minima.theta[np.argmin(minima.objective)], estimator)
+        minima = minimise(form, look, minima.theta, estimator)
+    agreeing = _agreeing(minima.objective, len(look), estimator)
     order = np.argsort(minima.objective, kind="stable")
-    condition, status, reason = _diagnose(form, points, theta, bool(final.reached[best]))
+    elsewhere = minima.theta[[index for index in order if not agreeing[index]][:1]]
+    best = minima if len(look) == len(points) else minimise(form, points, minima.theta[order[:1]], estimator)
+    least = int(np.argmin(best.objective))
+    theta = best.theta[least]
+    condition, status, reason = _diagnose(form, points, theta, bool(best.reached[least]))
     return Fit(
         form=form,
         points=points,
         estimator=estimator,
         theta=theta,
-        objective=float(final.objective[best]),
+        objective=float(best.objective[least]),
         residuals=points.log_L - log_losses(form, theta[None], points.at)[0],
         status=status,
         reason=reason,
         agreeing_starts=int(agreeing.sum()),
         num_starts=len(starts),
         condition_number=condition,
-        alternatives=minima.theta[[index for index in order if not agreeing[index]][:1]],
+        alternatives=elsewhere,
     )
 
 
@@ -177,8 +173,10 @@ def _adapt(form: type[Law], points: Points, theta: NDArray, estimator: Estimator
     return adapted
 
 
-def _agreeing(objective: NDArray, num_points: int) -> NDArray[np.bool_]:
-    return objective <= objective.min() * (1 + AGREEMENT) + 1e-20 * num_points
+def _agreeing(objective: NDArray, num_points: int, estimator: Estimator) -> NDArray[np.bool_]:
+    """Which objectives are the least, up to AGREEMENT and to what rounding leaves of a table without noise."""
+    rounding = 1e-12 if estimator.kind == "l1" else 1e-20
+    return objective <= objective.min() * (1 + AGREEMENT) + rounding * num_points
 
 
 def _diagnose(form: type[Law], points: Points, theta: NDArray, reached: bool) -> tuple[float, str, str]:
@@ -207,6 +205,14 @@ def _diagnose(form: type[Law], points: Points, theta: NDArray, reached: bool) ->
                 "not_identified",
                 f"ln N and ln D are collinear (correlation {correlation:.5f}): D/N hardly varies, and size and data "
                 "cannot be told apart",
+            )
+        ratio = points.at.ln_D - points.at.ln_N
+        span = float(np.exp(ratio.max() - ratio.min()))
+        if span < NARROWEST_RATIO:
+            return (
+                condition,
+                "not_identified",
+                f"ln N and ln D are collinear: D/N varies by a factor of {span:.3g} only ({NARROWEST_RATIO:g} needed)",
             )
     if condition > CONDITION_LIMIT:
         return condition, "not_identified", f"condition number {condition:.1e} is above {CONDITION_LIMIT:.0e}"

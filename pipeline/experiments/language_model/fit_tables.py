@@ -7,7 +7,7 @@ import polars as pl
 
 from pipeline.experiments.language_model.evidence import CONVENTIONS, FORMS, Evidence
 from pipeline.experiments.language_model.forecast import next_points, predictor_of
-from pipeline.fitting.approaches import agreement, three_approaches
+from pipeline.fitting.approaches import Approach, agreement, three_approaches
 from pipeline.fitting.compare import scored
 from pipeline.fitting.influence import influence
 from pipeline.fitting.laws import Interaction, Kaplan, NoOffset, Tied
@@ -144,7 +144,7 @@ def _approaches(settings: FitSettings, evidence: Evidence) -> pl.DataFrame:
     schema = {"convention": pl.String, "approach": pl.String, "a": pl.Float64, "low": pl.Float64, "high": pl.Float64}
     schema |= {"remark": pl.String, "agreement": pl.String, "p": pl.Float64}
     trial = evidence.trial
-    if not _printable(evidence) or evidence.noise_sd is None:
+    if trial is None or not trial.fit.identified or evidence.noise_sd is None:
         return pl.DataFrame(schema=schema)
     runs, rows = evidence.runs, []
     columns = {name: evidence.column(column) for name, column in CONVENTIONS.items()}
@@ -155,7 +155,10 @@ def _approaches(settings: FitSettings, evidence: Evidence) -> pl.DataFrame:
         again = counted.fitted(trial.fit.form, evidence.estimator, settings.num_starts)
         draws = bootstrap(again, counted.cell, CONVENTION_RESAMPLES, settings.seed) if again.identified else None
         noise = evidence.noise_sd
-        found = agreement(three_approaches(again, draws, counted, noise, CONVENTION_RESAMPLES, settings.seed))
+        three = three_approaches(again, draws, counted, noise, CONVENTION_RESAMPLES, settings.seed)
+        if trial.gate:
+            three[-1] = Approach("parametric", None, None, f"{trial.fit.form.name} fails its gate")
+        found = agreement(three)
         for one in found.approaches:
             low, high = one.interval or (None, None)
             rows.append((name, one.name, one.a, low, high, one.remark, found.verdict, found.p))

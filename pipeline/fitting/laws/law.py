@@ -27,8 +27,9 @@ AMPLITUDE = (1e-6, 1e3)
 """Terms at the centre of the runs are sought in this range, in multiples of the least measured loss."""
 COARSE = 201
 """Sizes at which the search for an optimum first looks."""
-OFFSET = (1e-4, 1.0)
-"""The irreducible loss E is sought in this range, in multiples of the least measured loss."""
+OFFSET = (1e-4, 1.05)
+"""The irreducible loss E is sought in this range, in multiples of the least measured loss, which noise may have put
+below E."""
 
 
 @dataclass(frozen=True)
