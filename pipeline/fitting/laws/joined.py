@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.fitting.laws.chinchilla import Chinchilla, balanced_size
 from pipeline.fitting.laws.jets import exp, log_sum_exp
-from pipeline.fitting.laws.law import AMPLITUDE, EXPONENT, Amplitudes, Law
+from pipeline.fitting.laws.law import AMPLITUDE, EXPONENT, Amplitudes, Law, searched_sizes
 from pipeline.fitting.points import Variables
 
 
@@ -142,7 +142,7 @@ class Interaction(Chinchilla):
     def uncentred(cls, value: dict[str, NDArray], centre: Variables) -> dict[str, NDArray]:
         """A, B and K in raw units."""
         shift = value["alpha"] * centre.ln_N + value["beta"] * centre.ln_D
-        return Chinchilla.uncentred.__func__(cls, value, centre) | {"K": value["K"] * np.exp(value["gamma"] * shift)}
+        return Chinchilla.uncentred(value, centre) | {"K": value["K"] * np.exp(value["gamma"] * shift)}
 
     @classmethod
     def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
@@ -154,4 +154,4 @@ class Interaction(Chinchilla):
         cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
     ) -> NDArray[np.float64]:
         """N*(C) by a search."""
-        return Law.optimal_sizes.__func__(cls, theta_Rk, C, columns)
+        return searched_sizes(cls, theta_Rk, C, columns)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.fitting.laws.chinchilla import Chinchilla
 from pipeline.fitting.laws.jets import exp, lesser, log, log_sum_exp
-from pipeline.fitting.laws.law import AMPLITUDE, OFFSET, Amplitudes, Law
+from pipeline.fitting.laws.law import AMPLITUDE, OFFSET, Amplitudes, Law, searched_sizes
 from pipeline.fitting.points import Variables
 
 NEVER_REPEATED = 1e-9
@@ -69,7 +69,7 @@ class DataConstrained(Chinchilla):
         cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
     ) -> NDArray[np.float64]:
         """N*(C) by a search, for a number of unique tokens."""
-        return Law.optimal_sizes.__func__(cls, theta_Rk, C, columns)
+        return searched_sizes(cls, theta_Rk, C, columns)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class TwoRecipes(Chinchilla):
         cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
     ) -> NDArray[np.float64]:
         """N*(C) by a search, for recipe 0 unless `columns` says 1."""
-        return Law.optimal_sizes.__func__(cls, theta_Rk, C, {"recipe": 0.0} | (columns or {}))
+        return searched_sizes(cls, theta_Rk, C, {"recipe": 0.0} | (columns or {}))
 
 
 def _repeated(ln_ratio: Any, ln_scale: Any) -> Any:
