@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.command.read_runs import RunTable, read_runs
+from pipeline.command.side_by_side import chosen_law
 from pipeline.command.words import fit_text, plain, write_json
 from pipeline.fitting.analysis import HOLDOUT_RESAMPLES, Analysis, analyse
 from pipeline.fitting.checks import Caution
 from pipeline.fitting.estimators import Estimator, estimator_named
 from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out
-from pipeline.fitting.laws import LAWS, Law
+from pipeline.fitting.laws import LAWS, Chinchilla, Law
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.solver import NUM_STARTS
 
-ALIASES = {"additive": "chinchilla", "hoffmann": "chinchilla", "saturating": "saturating_C", "broken": "broken_C"}
+ALIASES = {"additive": "chinchilla", "saturating": "saturating_C", "broken": "broken_C", "bnsl": "broken_C"}
 MOST_DRAWS = 1_000
 """Draws kept in the JSON: its predictions need no more."""
 FEWEST_DRAWS = 10
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="TABLE", help="csv, tsv, jsonl (also .gz, .zst) or parquet; one row a run")
     for letter, what in (("N", "parameters"), ("D", "training tokens"), ("L", "loss"), ("C", "training FLOPs")):
         parser.add_argument(f"--{letter}", metavar="COL", help=f"column of {what}; default: a usual name")
-    parser.add_argument("--law", default="chinchilla", help=f"one of {', '.join(LAWS)}; default chinchilla")
+    parser.add_argument(
+        "--law", default="chinchilla", help=f"one of {', '.join(LAWS)}; default chinchilla; auto: by hold-out"
+    )
     parser.add_argument(
         "--estimator", default="huber", help="huber, l1, l2, l2_linear or asymmetric; default huber, delta adaptive"
     )
@@ -38,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="COL", help="column that labels runs which are not independent, or size")
     parser.add_argument("--recipe", default="recipe", metavar="COL", help="column of the two recipes of two_recipes")
     parser.add_argument(
-        "--holdout", metavar="Q", help="also fit below the Q quantile of C and test above; 0: no hold-out at all"
+        "--holdout",
+        metavar="Q",
+        nargs="?",
+        const="0.75",
+        help="also fit below the Q quantile of C (0.75 unless said) and test above; 0: no hold-out at all",
     )
     parser.add_argument("--seed", default="42", help="seed of the resamples; default 42")
     parser.add_argument("--starts", default=str(NUM_STARTS), help=f"starts of the fit; default {NUM_STARTS}")
@@ -47,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """0 after a fit, 1 after a refusal; prints either. Raises ValueError in one line for a fault of the user's."""
-    form = law_named(arguments.law)
+    automatic = _letters(arguments.law) == "auto"
+    form = Chinchilla if automatic else law_named(arguments.law)
     delta = None if arguments.delta is None else _number("--delta", arguments.delta)
     estimator = estimator_named(arguments.estimator, delta)
     num_resamples = _whole("--bootstrap", arguments.bootstrap, 0)
@@ -61,6 +69,10 @@ def command(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--seed: {seed} is not below 2^32")
     named = {letter: getattr(arguments, letter) for letter in "NDLC"}
     table = read_runs(arguments.table, form, named, arguments.cluster, arguments.recipe)
+    compared = None
+    if automatic:
+        form, compared = chosen_law(table.runs, estimator, seed)
+        table.cautions.append(Caution("chosen_law", "the law was chosen on these runs; intervals leave that out"))
     analysis = analyse(
         form,
         table.runs,
@@ -83,7 +95,7 @@ def command(arguments: argparse.Namespace) -> int:
             cautions.append(Caution("no_holdout", text))
     if quantile == 0:
         cautions.append(Caution("untested", "no hold-out was made: nothing here says how the law predicts larger runs"))
-    result = plain(as_dict(table, analysis, estimator, split, quantile, cautions))
+    result = plain(as_dict(table, analysis, estimator, split, quantile, cautions) | {"compared": compared})
     print(fit_text(result))
     if arguments.json:
         write_json(arguments.json, result)

@@ -48,9 +48,32 @@ def fit_text(result: dict[str, Any]) -> str:
         parts.append(_parameters(result))
         parts.append(_frontier(result["frontier"]))
     parts.append(_recipes(result["recipes"]))
+    parts.append(_compared(result.get("compared")))
     parts.append(_held_out(result["holdout"]))
     parts.append("\n".join(f"{one['name']}: {one['text']}" for one in result["warnings"]))
     return "\n\n".join(part for part in parts if part)
+
+
+def _compared(rows: list[dict[str, Any]] | None) -> str:
+    """Laws side by side, the chosen one marked."""
+    if not rows:
+        return ""
+    head = ["laws side by side", "parameters", "rms", "BIC", "held-out rms", "largest run"]
+    cells = [
+        [
+            f"{row['law']}{' (chosen)' if row['chosen'] else ''}",
+            str(row["num_parameters"]),
+            *(f"{100 * row[key]:.3g} %" if row[key] is not None else "-" for key in ("rms",)),
+            figure(row["bic"], 5),
+            *(
+                f"{100 * row[key]:.3g} %" if row[key] is not None else "-"
+                for key in ("holdout_rms", "largest_run_error")
+            ),
+        ]
+        for row in rows
+    ]
+    why = "chosen by rolling hold-out: of fewest parameters within one standard error of the least rms"
+    return f"{aligned([head, *cells])}\n{why}"
 
 
 def predict_text(result: dict[str, Any]) -> str:

@@ -36,6 +36,11 @@ class Scored:
     origins: list[HoldOut]
 
     @property
+    def num_tested(self) -> int:
+        """Runs that some origin held out."""
+        return sum(len(one.error) for one in self.origins)
+
+    @property
     def held_out(self) -> float | None:
         """Rms of ln L - ln Lhat over all runs that some origin held out; None without any."""
         if not self.origins:
@@ -69,13 +74,19 @@ def bic(fit: Fit) -> float:
     return float(misfit + (len(fit.theta) + 1) * np.log(n))
 
 
-def choose(entries: list[Scored], noise: float) -> Scored | None:
-    """The law of least held-out rms; among those within `noise` (relative rms of ln L) of it, of fewest parameters."""
-    tested = [entry for entry in entries if entry.held_out is not None]
+def choose(entries: list[Scored], noise: float | None = None) -> Scored | None:
+    """The law of least held-out rms; among those within `noise` (relative rms of ln L) of it, of fewest parameters.
+
+    `noise` None is one standard error of that rms, rms / sqrt(2 n) for n runs held out. Laws that could be tested on
+    fewer runs than others are not compared with them. None when no law could be tested.
+    """
+    most = max((entry.num_tested for entry in entries), default=0)
+    tested = [entry for entry in entries if entry.num_tested == most > 0]
     if not tested:
         return None
     best = min(entry.held_out for entry in tested)
-    return min((entry for entry in tested if entry.held_out <= best + noise), key=lambda entry: len(entry.fit.theta))
+    margin = best / np.sqrt(2 * most) if noise is None else noise
+    return min((entry for entry in tested if entry.held_out <= best + margin), key=lambda entry: len(entry.fit.theta))
 
 
 def gate(fit: Fit, own: list[HoldOut], rivals: dict[str, list[HoldOut]], p: float | None = None) -> str:

@@ -31,6 +31,8 @@ LONGEST_STEP = 2.0
 SHORTER, SHORTEST = 0.3, 0.05
 """A refused Newton step is tried so many times as long, down to about that length."""
 L1_STAGES = 10
+L1_EXACT = 5_000
+"""Runs up to which an L1 fit is brought to its vertex."""
 PASSED = 1e-10
 """Residual of ln L below which a law passes through a run."""
 
@@ -182,10 +184,17 @@ def _solve(system: NDArray, right: NDArray) -> NDArray:
 
 
 def _least_absolute(problem: _Problem, theta: NDArray, w: NDArray, max_steps: int) -> tuple[NDArray, NDArray, NDArray]:
-    """L1 by Huber thresholds from the median residual down by tens, then exactly on the runs it passes through."""
+    """L1 by Huber thresholds from the median residual down by tens, then exactly on the runs it passes through.
+
+    With more than L1_EXACT runs the last threshold still holds ten runs a parameter or more, and the fit ends there:
+    its objective is then known to some 1e-6.
+    """
+    fewest = 10.0 * theta.shape[1] / len(problem.points) if len(problem.points) > L1_EXACT else 0.0
     scale = max(3.0 * float(np.median(np.abs(problem.residuals(theta)))), 1e-6)
     reached = np.zeros(len(theta), bool)
     for stage in range(L1_STAGES):
+        if 10.0**-stage < fewest:
+            break
         smooth = _Problem(
             problem.form,
             problem.points,
@@ -196,6 +205,8 @@ def _least_absolute(problem: _Problem, theta: NDArray, w: NDArray, max_steps: in
         )
         theta, _, reached = _descend(smooth, theta, w, max_steps)
     value = problem.objective(theta, w)
+    if fewest:
+        return theta, value, reached
     exact, balanced = _through_nearest(problem, theta, w)
     closer = problem.objective(exact, w)
     better = closer <= value

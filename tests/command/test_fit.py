@@ -55,6 +55,18 @@ def test_intervals_of_noisy_runs_hold_the_law(fit_of):
     assert split["rms"] == pytest.approx(0.01, rel=0.5)
 
 
+def test_the_law_that_predicts_larger_runs_is_chosen_and_said_to_be(fit_of):
+    bent = fit_of(table(*gradient_flow(1.5, 2.0)), "--law", "auto").json
+    assert (bent["law"], bent["answered"]) == ("q_form", True)
+    N, D = design(80)
+    straight = fit_of(table(N, D, loss(N, D) * noise(80, 0.003)), "--law", "auto")
+    assert straight.json["law"] == "chinchilla"
+    assert [row["law"] for row in straight.json["compared"] if row["chosen"]] == ["chinchilla"]
+    assert "chosen_law" in [one["name"] for one in straight.json["warnings"]]
+    assert len(straight.json["compared"]) == 5
+    assert "chinchilla (chosen)" in straight.out
+
+
 @pytest.mark.parametrize("estimator", ["huber", "l1", "l2", "l2-linear", "asymmetric"])
 def test_every_estimator_names_itself_and_finds_exact_runs(fit_of, estimator):
     N, D = design()

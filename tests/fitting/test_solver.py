@@ -95,6 +95,17 @@ def test_least_absolute_deviations_satisfy_their_optimality_conditions(name, for
     assert solved.x[-1] < 1e-7 * np.abs(J).sum()
 
 
+def test_least_absolute_deviations_of_many_runs_balance_their_signs():
+    """6,000 runs: the signs of the residuals pull with no more than the few runs near the law can balance."""
+    random = np.random.default_rng(0)
+    N, D = np.exp(random.uniform(9, 14, 6000)), np.exp(random.uniform(11, 15, 6000))
+    found = fit(Chinchilla, N, D, ADDITIVE_TRUTH.loss(N, D) * np.exp(0.01 * random.standard_normal(6000)), L1)
+    assert found.status == "converged"
+    pull = np.abs(found.jacobian.T @ np.sign(found.residuals))
+    assert (pull < 100 * np.abs(found.jacobian).max(axis=0)).all()
+    assert found.law.alpha == pytest.approx(ADDITIVE_TRUTH.alpha, rel=0.03)
+
+
 def test_an_adaptive_delta_is_its_own_fixed_point():
     N, D, L = study("S5")
     found = fit(QForm, N, D, L)
