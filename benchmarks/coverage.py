@@ -21,8 +21,11 @@ from scipy.stats import beta
 
 from pipeline.fitting.estimators import L2, Estimator, Huber
 from pipeline.fitting.laws import (
+    BrokenC,
+    BrokenN,
     Chinchilla,
     DataConstrained,
+    Interaction,
     Kaplan,
     Law,
     NoOffset,
@@ -84,6 +87,9 @@ CASES = (
     Case(Kaplan(N_c=8.8e13, alpha_N=0.076, D_c=5.4e13, alpha_D=0.095), Huber(), 9, 9, 0.005),
     Case(SaturatingC(E=1.7, A=1000.0, gamma=0.15), Huber(), 9, 9, 0.005),
     Case(SaturatingN(E=1.7, A=100.0, gamma=0.3), Huber(), 9, 9, 0.005),
+    Case(BrokenN(E=1.2, A=20.0, c0=0.12, c1=0.2, d1=5e8, f1=0.5), Huber(), 16, 15, 0.002),
+    Case(BrokenC(E=1.1, A=100.0, c0=0.08, c1=0.1, d1=1e20, f1=1.2), Huber(), 16, 15, 0.002),
+    Case(Interaction(E=1.5, A=300.0, alpha=0.35, B=400.0, beta=0.33, K=20.0, gamma=0.4), Huber(), 16, 15, 0.002),
     Case(OverTraining(E=1.5, a=113.0, b=190.0, c=-0.25), Huber(), 9, 9, 0.005),
     Case(DataConstrained(E=1.87, A=521.0, alpha=0.35, B=1488.0, beta=0.37, R_D=15.4, R_N=5.3), Huber(), 12, 12, 0.003),
     Case(TwoRecipes(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28, m_N=1.3, m_D=1.1), Huber(), 12, 12, 0.005),
