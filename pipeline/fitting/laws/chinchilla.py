@@ -11,21 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.fitting.laws.jets import exp, log_sum_exp
 from pipeline.fitting.laws.law import AMPLITUDE, EXPONENT, MAP_EXPONENT, OFFSET, Amplitudes, Law
-from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, Variables
-
-
-def balanced_size(
-    value: dict[str, NDArray], beta: NDArray, C: NDArray, q: NDArray | float = 1.0
-) -> NDArray[np.float64]:
-    """N*(C), shape (R, number of C), of L = E + ((A / N^alpha)^q + (B / D^beta)^q)^(1/q) on C = 6 N D.
-
-    (L - E)^q is a sum of two powers, so the closed form of arXiv 2203.15556, eq. 4, carries over:
-    N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A^q / (beta B^q))^(1/(q (alpha+beta))).
-    """
-    alpha = value["alpha"]
-    log_G = (np.log(alpha / beta) / q + np.log(value["A"] / value["B"])) / (alpha + beta)
-    log_ND = np.log(C / FLOPS_PER_PARAMETER_TOKEN)
-    return np.exp(log_G[:, None] + (beta / (alpha + beta))[:, None] * log_ND)
+from pipeline.fitting.points import Variables
 
 
 @dataclass(frozen=True)
@@ -66,17 +52,9 @@ class Chinchilla(Law):
         }
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
-        """a = beta / (alpha + beta) (arXiv 2203.15556, eq. 4)."""
-        return value["beta"] / (value["alpha"] + value["beta"])
-
-    @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) in closed form; see `balanced_size`."""
-        value = cls.values(theta_Rk)
-        return balanced_size(value, value["beta"], C)
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """The law itself, q = 1."""
+        return value | {"q": np.ones_like(value["alpha"])}
 
 
 @dataclass(frozen=True)
@@ -113,17 +91,9 @@ class Tied(Law):
         return {name: raw[name] for name in cls.parameters()}
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
-        """a = 1/2."""
-        return np.full_like(value["alpha"], 0.5)
-
-    @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) in closed form; see `balanced_size`."""
-        value = cls.values(theta_Rk)
-        return balanced_size(value, value["alpha"], C)
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """Chinchilla's, with beta = alpha."""
+        return Chinchilla.balance(value | {"beta": value["alpha"]}, columns)
 
 
 @dataclass(frozen=True)
@@ -159,14 +129,6 @@ class NoOffset(Law):
         return Chinchilla.uncentred(value, centre)
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
-        """a = beta / (alpha + beta)."""
-        return Chinchilla.size_exponents(value)
-
-    @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) in closed form; see `balanced_size`."""
-        value = cls.values(theta_Rk)
-        return balanced_size(value, value["beta"], C)
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """Chinchilla's: E has no part in it."""
+        return Chinchilla.balance(value, columns)

@@ -100,7 +100,8 @@ class LogSumExp(Jet):
 
     def __init__(self, terms: list[Jet]):
         self.terms = terms
-        self.value, self.shares = _log_sum_exp([term.value for term in terms])
+        self.value, powers, total = _log_sum_exp([term.value for term in terms])
+        self.shares = [power / total for power in powers]
 
     @cached_property
     def slopes(self) -> Slopes:
@@ -160,10 +161,7 @@ def log_sum_exp(*terms: Jet | NDArray) -> Jet | NDArray:
     """ln of the sum of e^term: how additive losses look on a logarithmic scale."""
     if any(isinstance(term, Jet) for term in terms):
         return LogSumExp([term if isinstance(term, Jet) else Jet(term, {}, {}) for term in terms])
-    largest = terms[0]
-    for term in terms[1:]:
-        largest = np.maximum(largest, term)
-    return largest + np.log(sum(np.exp(term - largest) for term in terms))
+    return _log_sum_exp(list(terms))[0]
 
 
 def lesser(u: Jet | NDArray, v: Jet | NDArray) -> Jet | NDArray:
@@ -175,7 +173,8 @@ def lesser(u: Jet | NDArray, v: Jet | NDArray) -> Jet | NDArray:
     return u * of_u + v * (1.0 - of_u)
 
 
-def _log_sum_exp(values: list[NDArray]) -> tuple[NDArray, list[NDArray]]:
+def _log_sum_exp(values: list[NDArray]) -> tuple[NDArray, list[NDArray], NDArray]:
+    """(ln sum_k e^(v_k), e^(v_k - largest) for each k, their sum)."""
     largest = values[0]
     for value in values[1:]:
         largest = np.maximum(largest, value)
@@ -183,7 +182,7 @@ def _log_sum_exp(values: list[NDArray]) -> tuple[NDArray, list[NDArray]]:
     total = powers[0] + powers[1]
     for power in powers[2:]:
         total = total + power
-    return largest + np.log(total), [power / total for power in powers]
+    return largest + np.log(total), powers, total
 
 
 def _pairs(slopes: Slopes) -> list[tuple[int, int]]:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.laws.chinchilla import Chinchilla, balanced_size
+from pipeline.fitting.laws.chinchilla import Chinchilla
 from pipeline.fitting.laws.jets import exp, log_sum_exp
-from pipeline.fitting.laws.law import AMPLITUDE, EXPONENT, Amplitudes, Law, searched_sizes
+from pipeline.fitting.laws.law import AMPLITUDE, EXPONENT, Amplitudes, Law
 from pipeline.fitting.points import Variables
 
 
@@ -49,12 +49,9 @@ class QForm(Chinchilla):
         return {"E": E[:, 0], "A": A ** (1 / q[:, 0]), "B": B ** (1 / q[:, 0])}
 
     @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) in closed form; see `balanced_size`."""
-        value = cls.values(theta_Rk)
-        return balanced_size(value, value["beta"], C, value["q"])
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """The law itself."""
+        return value
 
 
 @dataclass(frozen=True)
@@ -92,22 +89,10 @@ class Kaplan(Law):
         return value | {"N_c": value["N_c"] * np.exp(centre.ln_N), "D_c": value["D_c"] * np.exp(centre.ln_D)}
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
-        """a = alpha_D / (alpha_N + alpha_D): the law is a q-form without E, of exponents alpha_N and alpha_D."""
-        return value["alpha_D"] / (value["alpha_N"] + value["alpha_D"])
-
-    @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) in closed form; see `balanced_size` with A = N_c^alpha_N, B = D_c^alpha_D, q = 1 / alpha_D."""
-        own = cls.values(theta_Rk)
-        value = {
-            "alpha": own["alpha_N"],
-            "A": own["N_c"] ** own["alpha_N"],
-            "B": own["D_c"] ** own["alpha_D"],
-        }
-        return balanced_size(value, own["alpha_D"], C, 1.0 / own["alpha_D"])
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """The q-form without E of A = N_c^alpha_N, B = D_c^alpha_D and q = 1 / alpha_D."""
+        alpha, beta = value["alpha_N"], value["alpha_D"]
+        return {"A": value["N_c"] ** alpha, "alpha": alpha, "B": value["D_c"] ** beta, "beta": beta, "q": 1.0 / beta}
 
 
 @dataclass(frozen=True)
@@ -145,13 +130,6 @@ class Interaction(Chinchilla):
         return Chinchilla.uncentred(value, centre) | {"K": value["K"] * np.exp(value["gamma"] * shift)}
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
         """None: the product term bends N*(C)."""
         return None
-
-    @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) by a search."""
-        return searched_sizes(cls, theta_Rk, C, columns)

@@ -116,16 +116,35 @@ class Law:
         return H
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
-        """The exponent a of N*(C) ~ C^a on C = 6 N D, shape (R,); None for a law whose optimum is no power of C."""
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """A, alpha, B, beta and q, each (R,), of the q-form that has the same N*(C); None for a law without one."""
         return None
+
+    @classmethod
+    def size_exponents(cls, value: dict[str, NDArray], columns: dict[str, float] | None = None) -> NDArray | None:
+        """The exponent a of N*(C) ~ C^a on C = 6 N D, shape (R,); None for a law whose optimum is no power of C.
+
+        a = beta / (alpha + beta) of the balance (arXiv 2203.15556, eq. 4), the same for every q.
+        """
+        found = cls.balance(value, columns or {})
+        return None if found is None else found["beta"] / (found["alpha"] + found["beta"])
 
     @classmethod
     def optimal_sizes(
         cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
     ) -> NDArray[np.float64]:
-        """N*(C) of raw-unit thetas, shape (R, number of C): a search, unless the law has a closed form."""
-        return searched_sizes(cls, theta_Rk, C, columns)
+        """N*(C) of raw-unit thetas, shape (R, number of C): in closed form where the law has a balance, else searched.
+
+        (L - E)^q = A^q N^(-alpha q) + B^q D^(-beta q) is a sum of two powers, so arXiv 2203.15556, eq. 4, carries over:
+        N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A^q / (beta B^q))^(1/(q (alpha+beta))).
+        """
+        found = cls.balance(cls.values(theta_Rk), columns or {})
+        if found is None:
+            return searched_sizes(cls, theta_Rk, C, columns)
+        alpha, beta = found["alpha"], found["beta"]
+        log_G = (np.log(alpha / beta) / found["q"] + np.log(found["A"] / found["B"])) / (alpha + beta)
+        log_ND = np.log(C / FLOPS_PER_PARAMETER_TOKEN)
+        return np.exp(log_G[:, None] + (beta / (alpha + beta))[:, None] * log_ND)
 
     @property
     def size_exponent(self) -> float | None:

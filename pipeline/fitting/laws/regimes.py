@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.laws.chinchilla import Chinchilla
+from pipeline.fitting.laws.chinchilla import Chinchilla, Tied
 from pipeline.fitting.laws.jets import exp, lesser, log, log_sum_exp
-from pipeline.fitting.laws.law import AMPLITUDE, OFFSET, Amplitudes, Law, searched_sizes
-from pipeline.fitting.points import Variables
+from pipeline.fitting.laws.law import AMPLITUDE, OFFSET, Amplitudes, Law
+from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, Variables
 
 NEVER_REPEATED = 1e-9
 """Excess parameters and repetitions below this fraction count as this fraction, so that their logarithm exists."""
@@ -60,16 +60,9 @@ class DataConstrained(Chinchilla):
         return Chinchilla.start(guess, L, Variables(at.ln_N, data), amplitudes)
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
         """None: repetition bends N*(C)."""
         return None
-
-    @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) by a search, for a number of unique tokens."""
-        return searched_sizes(cls, theta_Rk, C, columns)
 
 
 @dataclass(frozen=True)
@@ -98,10 +91,9 @@ class OverTraining(Law):
 
     @classmethod
     def start(cls, guess: dict[str, NDArray], L: NDArray, at: Variables, amplitudes: Amplitudes) -> dict[str, NDArray]:
-        """E, a and b by linear least squares at a given c."""
-        powers = [np.ones((1, 1)), np.exp(-guess["c"] * at.ln_N), np.exp(-guess["c"] * at.ln_D)]
-        E, a, b = amplitudes(L, powers)
-        return {"E": E, "a": a, "b": b}
+        """E, a and b by linear least squares at a given c: those of the tied law at alpha = -c."""
+        found = Tied.start({"alpha": guess["c"]}, L, at, amplitudes)
+        return {"E": found["E"], "a": found["A"], "b": found["B"]}
 
     @classmethod
     def uncentred(cls, value: dict[str, NDArray], centre: Variables) -> dict[str, NDArray]:
@@ -111,9 +103,10 @@ class OverTraining(Law):
         return value | {"a": a, "b": b}
 
     @classmethod
-    def size_exponents(cls, value: dict[str, NDArray]) -> NDArray | None:
-        """a = 1/2: one exponent for size and data."""
-        return np.full_like(value["c"], 0.5)
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """The tied law's, with alpha = -c and B = b 6^(c/2)."""
+        B = value["b"] * FLOPS_PER_PARAMETER_TOKEN ** (value["c"] / 2.0)
+        return Tied.balance({"A": value["a"], "B": B, "alpha": -value["c"]}, columns)
 
 
 @dataclass(frozen=True)
@@ -153,11 +146,12 @@ class TwoRecipes(Chinchilla):
         return Chinchilla.start(guess, L, at, amplitudes) | {"m_N": one, "m_D": one}
 
     @classmethod
-    def optimal_sizes(
-        cls, theta_Rk: NDArray, C: NDArray, columns: dict[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """N*(C) by a search, for recipe 0 unless `columns` says 1."""
-        return searched_sizes(cls, theta_Rk, C, {"recipe": 0.0} | (columns or {}))
+    def balance(cls, value: dict[str, NDArray], columns: dict[str, float]) -> dict[str, NDArray] | None:
+        """Chinchilla's, A and B those of the recipe in `columns`, of the first without one."""
+        z = columns.get("recipe", 0.0)
+        A = value["A"] * value["m_N"] ** (-z * value["alpha"])
+        B = value["B"] * value["m_D"] ** (-z * value["beta"])
+        return Chinchilla.balance(value | {"A": A, "B": B}, columns)
 
 
 def _repeated(ln_ratio: Any, ln_scale: Any) -> Any:
