@@ -60,7 +60,7 @@ def cutoffs(
                 chosen.append((float(N_min), float(D_min), sizes, tokens, kept))
     if not chosen:
         return []
-    starts = np.concatenate([whole.theta[None], starting_points(whole.form, whole.points, num_starts, whole.estimator)])
+    starts = np.concatenate([whole.theta[None], starting_points(whole.form, whole.points, num_starts)])
     weights = np.array([kept for *_, kept in chosen], float) * whole.points.weights
     minima = minimise(
         whole.form,

@@ -16,7 +16,7 @@ from pipeline.fitting.influence import noise
 from pipeline.fitting.laws.law import Law
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.solver import Fit, fit, log_gradients
-from pipeline.fitting.starts import log_bounds, thinned
+from pipeline.fitting.starts import thinned
 
 DRIFT_SD = 0.003
 """Default sd of the law's own error in ln L, gathered over one e-fold of C (see `next_runs`)."""
@@ -113,9 +113,7 @@ def next_runs(
     points = thinned(fit.points, DESIGN_RUNS)
     variance = noise_sd**2 * points.weights.sum() / fit.points.weights.sum() / points.weights
     asked = points.placed(np.append(N, target_N), np.append(D, target_D), wanted)
-    low, high = log_bounds(fit.form, fit.points)
-    free = (fit.theta > low) & (fit.theta < high)
-    J, J_asked = (log_gradients(fit.form, fit.theta, at)[:, free] for at in (points.at, asked))
+    J, J_asked = (log_gradients(fit.form, fit.theta, at)[:, fit.inside] for at in (points.at, asked))
     ln_C_known, ln_C_asked = points.at.ln_C - asked.ln_C[-1], asked.ln_C - asked.ln_C[-1]
     known = _drift(ln_C_known, ln_C_known, drift_sd) + np.diag(variance)
     P = _posterior(

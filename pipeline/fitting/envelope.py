@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.intervals import percentile_interval
-from pipeline.fitting.isoflop import positive_columns
-from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
+from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, positive_columns
 
 FEWEST_SIZES = 3
 """Sizes that must reach a budget: with two, either is at an edge."""

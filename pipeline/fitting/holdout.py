@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.intervals import percentile_interval
 from pipeline.fitting.laws.law import Law
+from pipeline.fitting.points import evenly
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, NUM_STARTS, Fit, log_gradients
 from pipeline.fitting.uncertainty import bootstrap
@@ -178,7 +179,6 @@ def _thinned(chosen: NDArray[np.bool_], most: int, *keys: NDArray) -> NDArray[np
     where = np.flatnonzero(chosen)
     if len(where) <= most:
         return chosen
-    order = where[np.lexsort([key[where] for key in keys])]
     kept = np.zeros_like(chosen)
-    kept[order[np.linspace(0, len(order) - 1, most).round().astype(int)]] = True
+    kept[where[evenly(most, *(key[where] for key in keys))]] = True
     return kept

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.estimators import MAD_TO_SD
-from pipeline.fitting.laws.jets import exp, variables
 from pipeline.fitting.laws.law import log_losses
-from pipeline.fitting.newton import BLOCK, minimise
+from pipeline.fitting.newton import BLOCK
+from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent
 from pipeline.fitting.solver import CONDITION_LIMIT, Fit, raw_theta
-from pipeline.fitting.starts import log_bounds
 from pipeline.fitting.uncertainty import MANY_RUNS, Bootstrap
 
 MANY_GROUPS = 400
@@ -77,7 +76,7 @@ def influence(
     exact = len(label) <= MANY_GROUPS and len(fit.points) < MANY_RUNS
     if not exact and fit.estimator.kind == "l1":
         raise ValueError(f"groups: {len(label)} groups of {len(fit.points)} runs are too many to refit by L1")
-    information = _by_group(_information(fit), member, len(label))
+    information = by_group(_information(fit), member, len(label))
     theta = _refits(fit, member, len(label)) if exact else _steps(fit, member, len(label))
     theta[~_told_apart(information.sum(axis=0) - information)] = np.nan
     moved = theta - fit.theta
@@ -119,9 +118,8 @@ def noise(fit: Fit) -> Noise:
     L1, s^2 is pi / 2 times that of Gaussian noise of the same MAD.
     """
     r, _ = tangent(fit)
-    w, at = fit.points.weights, fit.points.at
-    table = np.round(np.stack([at.ln_N, at.ln_D, *at.more.values()]), 12)
-    cell = np.unique(table, axis=1, return_inverse=True)[1].reshape(-1)
+    w = fit.points.weights
+    cell = fit.points.cell
     num_cells = int(cell.max()) + 1
     freedom = num_cells - len(fit.theta)
     small, q = num_cells / max(freedom, 1), 0.0
@@ -134,14 +132,6 @@ def noise(fit: Fit) -> Noise:
     K = 1.0 + len(fit.theta) / num_cells * float(np.average((second / q - 1.0) ** 2, weights=w))
     variance = max(K**2 * float(score.mean()) / q**2 * small, float(np.finfo(float).tiny))
     return Noise(variance, 2.0 / (q * variance) if freedom > 0 else np.nan, freedom)
-
-
-def tangent(fit: Fit) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(residuals (n,), d predicted / d theta (n, k)) in the estimator's space: of ln L, or of L in nats/token."""
-    if fit.estimator.space == "log":
-        return fit.residuals, fit.jacobian
-    predicted = np.exp(fit.points.log_L - fit.residuals)
-    return np.exp(fit.points.log_L) - predicted, predicted[:, None] * fit.jacobian
 
 
 def objectives(fit: Fit, theta: NDArray) -> NDArray[np.float64]:
@@ -161,13 +151,6 @@ def _information(fit: Fit) -> NDArray:
     return fit.points.weights[:, None, None] * J[:, :, None] * J[:, None, :]
 
 
-def _by_group(values: NDArray, member: NDArray, num_groups: int) -> NDArray:
-    """Sums over the runs of each group, shape (g, ...)."""
-    flat = values.reshape(len(values), -1)
-    sums = [np.bincount(member, column, minlength=num_groups) for column in flat.T]
-    return np.stack(sums, axis=1).reshape(num_groups, *values.shape[1:])
-
-
 def _told_apart(information: NDArray) -> NDArray[np.bool_]:
     """Whether each J'WJ (g, k, k), columns scaled, tells all parameters apart."""
     size = np.sqrt(np.maximum(np.einsum("gkk->gk", information), 1e-300))
@@ -179,36 +162,11 @@ def _refits(fit: Fit, member: NDArray, num_groups: int) -> NDArray:
     rows, theta = max(1, 20 * BLOCK // len(member)), []
     for first in range(0, num_groups, rows):
         left_out = np.arange(first, min(first + rows, num_groups))
-        weights = fit.points.weights * (member != left_out[:, None])
-        best = None
-        for start in (fit.theta, *fit.alternatives):
-            starts = np.repeat(start[None], len(left_out), axis=0)
-            found = minimise(fit.form, fit.points, starts, fit.estimator, weights)
-            best = best or (found.theta, found.objective)
-            lower = found.objective < best[1] * (1 - 1e-12)
-            best = np.where(lower[:, None], found.theta, best[0]), np.where(lower, found.objective, best[1])
-        theta.append(best[0])
+        theta.append(refit(fit, fit.points.weights * (member != left_out[:, None])).theta)
     return np.concatenate(theta)
 
 
 def _steps(fit: Fit, member: NDArray, num_groups: int) -> NDArray:
     """One Newton step from the fit on the objective without each group; a parameter on its bound stays there."""
-    jet = fit.form.log_loss(variables(fit.theta[None]), fit.points.at)
-    if fit.estimator.space == "linear":
-        jet = exp(jet)
-    r, J = tangent(fit)
-    _, first, second = fit.estimator.expansion(r)
-    w = fit.points.weights
-    gradient = -(w * first)[:, None] * J
-    matrix = (w * second)[:, None, None] * J[:, :, None] * J[:, None, :]
-    for (i, j), bend in jet.bends.items():
-        part = w * first * np.broadcast_to(bend, (1, len(r)))[0]
-        matrix[:, i, j] -= part
-        if i != j:
-            matrix[:, j, i] -= part
-    gradient, matrix = _by_group(gradient, member, num_groups), _by_group(matrix, member, num_groups)
-    gradient, matrix = gradient.sum(axis=0) - gradient, matrix.sum(axis=0) - matrix
-    low, high = log_bounds(fit.form, fit.points)
-    held = (fit.theta <= low) | (fit.theta >= high)
-    matrix = np.where(held[:, None] | held, np.eye(len(held)), matrix)
-    return fit.theta - np.linalg.solve(matrix, np.where(held, 0.0, gradient)[:, :, None])[:, :, 0]
+    parts = (by_group(part, member, num_groups) for part in expanded(fit, fit.estimator))
+    return stepped(fit, *(part.sum(axis=0) - part for part in parts))

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
 from pipeline.fitting.intervals import percentile_interval
-from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
+from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, positive_columns
 
 FEWEST_SIZES = 3
 """Sizes that must reach a budget before a minimum is looked for: three determine a parabola."""
@@ -111,19 +111,6 @@ def parabola_minimum(log_N: NDArray, log_L: NDArray, window: int = WINDOW) -> tu
     order = np.argsort(log_N)
     (vertex,), (reason,) = _parabola_minima(log_N[order], log_L[order, None], window)
     return float(vertex), str(reason)
-
-
-def positive_columns(**columns: ArrayLike) -> list[NDArray[np.float64]]:
-    """The columns as float arrays of one length; ValueError names a column that is empty, uneven or not positive."""
-    arrays = {name: np.atleast_1d(np.asarray(values, float)) for name, values in columns.items()}
-    lengths = {name: len(values) for name, values in arrays.items()}
-    if len(set(lengths.values())) > 1 or not min(lengths.values()):
-        raise ValueError(f"{', '.join(lengths)}: need one row a run, not {lengths}")
-    for name, values in arrays.items():
-        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-        if len(wrong):
-            raise ValueError(f"{name}: row {wrong[0]} is {values[wrong[0]]}; must be finite and positive")
-    return list(arrays.values())
 
 
 def _noise(noise_sd: ArrayLike, num_runs: int) -> NDArray:

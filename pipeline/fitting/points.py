@@ -46,8 +46,12 @@ class Variables:
     def centred(self) -> tuple[Variables, Variables]:
         """(these with the means of ln N and ln D taken off, the means); tokens of any kind lose the mean of ln D."""
         centre = Variables(np.asarray(self.ln_N.mean()), np.asarray(self.ln_D.mean()))
+        return self.about(centre), centre
+
+    def about(self, centre: Variables) -> Variables:
+        """These centred variables, or those of other runs about the same centre."""
         more = {name: values if name in self.labels else values - centre.ln_D for name, values in self.more.items()}
-        return Variables(self.ln_N - centre.ln_N, self.ln_D - centre.ln_D, more, 0.0), centre
+        return Variables(self.ln_N - centre.ln_N, self.ln_D - centre.ln_D, more, 0.0)
 
     def subset(self, kept: NDArray) -> Variables:
         """The variables of the runs `kept` (mask or indices)."""
@@ -72,14 +76,14 @@ class Points:
         """The smallest measured loss, nats/token."""
         return float(np.exp(self.log_L.min()))
 
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """A label for each run, the same for runs of equal N, D and further columns."""
+        return cells(*(np.round(values, 12) for values in (self.at.ln_N, self.at.ln_D, *self.at.more.values())))
+
     def placed(self, N: ArrayLike, D: ArrayLike, columns: dict[str, ArrayLike] | None = None) -> Variables:
         """Other runs in the centred variables of these."""
-        other = Variables.of(N, D, columns)
-        more = {
-            name: values if name in Variables.labels else values - self.centre.ln_D
-            for name, values in other.more.items()
-        }
-        return Variables(other.ln_N - self.centre.ln_N, other.ln_D - self.centre.ln_D, more, 0.0)
+        return Variables.of(N, D, columns).about(self.centre)
 
     def subset(self, kept: NDArray) -> Points:
         """The runs `kept` (mask or indices), about the same centre."""
@@ -113,10 +117,29 @@ def centred_points(
     return Points(at, centre, np.log(table["L"]), table["weights"])
 
 
-def cells(N: ArrayLike, D: ArrayLike) -> NDArray[np.int64]:
-    """A label for each run, the same for runs of equal (N, D)."""
-    pairs = np.stack([np.asarray(N, float), np.asarray(D, float)], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+def positive_columns(**columns: ArrayLike) -> list[NDArray[np.float64]]:
+    """The columns as float arrays of one length; ValueError names a column that is empty, uneven or not positive."""
+    arrays = {name: np.atleast_1d(np.asarray(values, float)) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1 or not min(lengths.values()):
+        raise ValueError(f"{', '.join(lengths)}: need one row a run, not {lengths}")
+    for name, values in arrays.items():
+        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if len(wrong):
+            raise ValueError(f"{name}: row {wrong[0]} is {values[wrong[0]]}; must be finite and positive")
+    return list(arrays.values())
+
+
+def cells(N: ArrayLike, D: ArrayLike, *more: ArrayLike) -> NDArray[np.int64]:
+    """A label for each run, the same for runs of equal (N, D) and equal further columns."""
+    table = np.stack([np.asarray(values, float) for values in (N, D, *more)], axis=1)
+    return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def evenly(most: int, *keys: NDArray) -> NDArray[np.int64]:
+    """Indices of `most` runs, evenly spaced in order of the keys, the last key first."""
+    order = np.lexsort(keys)
+    return order[np.linspace(0, len(order) - 1, most).round().astype(int)]
 
 
 def cell_weights(N: ArrayLike, D: ArrayLike) -> NDArray[np.float64]:

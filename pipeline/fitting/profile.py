@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
-from pipeline.fitting.influence import noise, objectives, tangent
+from pipeline.fitting.influence import noise, objectives
 from pipeline.fitting.newton import minimise
 from pipeline.fitting.points import Variables
+from pipeline.fitting.refits import tangent
 from pipeline.fitting.solver import Fit, fit_points, raw_theta
 from pipeline.fitting.starts import log_bounds, thinned
 
@@ -138,8 +139,7 @@ class _Held:
         self.estimator = fit.estimator.smoothed(delta) if smooth else fit.estimator
         self.free = np.ones(len(fit.theta), bool)
         self.free[self.indices] = False
-        low, high = log_bounds(fit.form, fit.points)
-        J = tangent(fit)[1] * (((fit.theta > low) & (fit.theta < high)) | ~self.free)
+        J = tangent(fit)[1] * (fit.inside | ~self.free)
         inverse = np.linalg.pinv(J.T @ (fit.points.weights[:, None] * J), rcond=1e-14, hermitian=True)
         self.covariance = inverse[np.ix_(self.indices, self.indices)]
         self.direction = np.linalg.pinv(self.covariance, hermitian=True) @ inverse[self.indices]

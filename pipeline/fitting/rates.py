@@ -23,8 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
 from pipeline.fitting.intervals import PERCENTILES, percentile_interval
-from pipeline.fitting.isoflop import positive_columns
-from pipeline.fitting.points import cells
+from pipeline.fitting.points import cells, positive_columns
 
 FEWEST_LEVELS = 3
 """Levels of a variable that count as a sweep in a cell: three determine a parabola."""

@@ -49,10 +49,7 @@ class Runs:
     @property
     def cell(self) -> NDArray[np.int64]:
         """A label for each run, the same for runs of equal N, D and further columns."""
-        if not self.columns:
-            return cells(self.N, self.D)
-        table = np.stack([self.N, self.D, *self.columns.values()], axis=1)
-        return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+        return cells(self.N, self.D, *self.columns.values())
 
     def subset(self, kept: NDArray) -> Runs:
         """The runs `kept` (mask or indices)."""

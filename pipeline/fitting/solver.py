@@ -70,6 +70,12 @@ class Fit:
         return self.status != "not_identified"
 
     @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which parameters (k,) lie inside their allowed range, not on its edge."""
+        low, high = log_bounds(self.form, self.points)
+        return (self.theta > low) & (self.theta < high)
+
+    @property
     def rms(self) -> float:
         """Root mean square of ln L - ln Lhat over the runs, weighted as in the fit."""
         return float(np.sqrt(np.average(self.residuals**2, weights=self.points.weights)))
@@ -111,7 +117,7 @@ def fit(
 
 def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts: int = NUM_STARTS) -> Fit:
     """The same of runs that are already centred."""
-    starts = starting_points(form, points, num_starts, estimator)
+    starts = starting_points(form, points, num_starts)
     look = thinned(points, FIRST_LOOK)
     minima = minimise(form, look, starts, L2 if estimator.adaptive else estimator)
     if estimator.adaptive:
@@ -158,9 +164,7 @@ def log_gradients(form: type[Law], theta: NDArray, at: Variables) -> NDArray[np.
 
 
 def _adapt(form: type[Law], points: Points, theta: NDArray, estimator: Estimator) -> Estimator:
-    """The estimator with delta at its fixed point: the delta of the residuals of the fit with that delta."""
-    if not estimator.adaptive:
-        return estimator
+    """An adaptive estimator with delta at its fixed point: that of the residuals of the fit with that delta."""
     adapted = estimator
     for _ in range(ADAPTATIONS):
         r = points.log_L - log_losses(form, theta[None], points.at)[0]
@@ -193,10 +197,10 @@ def _diagnose(form: type[Law], points: Points, theta: NDArray, reached: bool) ->
         distinct = len(np.unique(np.round(where[name], 12)))
         if distinct < needed:
             return condition, "not_identified", f"{distinct} distinct {name}; the law {form.name} needs {needed}"
-    cells = len(np.unique(np.round(np.stack([points.at.ln_N, points.at.ln_D, *points.at.more.values()]), 12), axis=1).T)
+    num_cells = int(points.cell.max()) + 1
     needed = len(names) + FEWEST_SPARE
-    if cells < needed:
-        return condition, "not_identified", f"{cells} distinct (N, D), {len(names)} parameters need {needed}"
+    if num_cells < needed:
+        return condition, "not_identified", f"{num_cells} distinct (N, D), {len(names)} parameters need {needed}"
     if len(form.levels) == 2:
         correlation = abs(float(np.corrcoef(points.at.ln_N, points.at.ln_D)[0, 1]))
         if correlation > COLLINEAR:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.laws.law import Law, log_losses
-from pipeline.fitting.points import Points
+from pipeline.fitting.points import Points, evenly
 
 MAP_SIZE = 1024
 """Exponents that the map scores."""
@@ -23,7 +22,7 @@ APART = 0.12
 """Least distance of two starts, in units of the range of the map."""
 
 
-def starting_points(form: type[Law], points: Points, num_starts: int, estimator: Estimator) -> NDArray[np.float64]:
+def starting_points(form: type[Law], points: Points, num_starts: int) -> NDArray[np.float64]:
     """Centred thetas (num_starts, k), best first; the same for the same runs, in whatever order they come."""
     points = thinned(points, MAP_POINTS)
     ranges = form.map_ranges
@@ -62,8 +61,7 @@ def thinned(points: Points, most: int) -> Points:
     """At most `most` of the runs, evenly spaced in order of (N, D, L)."""
     if len(points) <= most:
         return points
-    order = np.lexsort((points.log_L, points.at.ln_D, points.at.ln_N))
-    return points.subset(order[np.linspace(0, len(order) - 1, most).round().astype(int)])
+    return points.subset(evenly(most, points.log_L, points.at.ln_D, points.at.ln_N))
 
 
 def _spread(unit: NDArray, low: float, high: float) -> NDArray:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.intervals import corrected_interval
-from pipeline.fitting.laws.jets import exp, variables
 from pipeline.fitting.laws.law import Law, log_losses
-from pipeline.fitting.newton import BLOCK, minimise
+from pipeline.fitting.newton import BLOCK, Minima
 from pipeline.fitting.points import Variables
+from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent
 from pipeline.fitting.solver import Fit, raw_theta
-from pipeline.fitting.starts import log_bounds, starting_points
+from pipeline.fitting.starts import starting_points
 
 MANY_RUNS = 10_000
 """From this many runs on a resample takes one Newton step from the fit: what that leaves out of a standard error is of
@@ -99,12 +99,14 @@ def bootstrap(fit: Fit, clusters: ArrayLike, num_resamples: int, seed: int, unit
     """
     labels, member = np.unique(np.asarray(clusters), return_inverse=True)
     fewest = min(len(fit.theta), len(labels))
-    large = len(fit.points) >= MANY_RUNS
-    member, refit = (
-        (np.arange(len(labels)), _one_step(fit, member.reshape(-1))) if large else (member.reshape(-1), _refit)
-    )
+    large, member = len(fit.points) >= MANY_RUNS, member.reshape(-1)
+    again = _one_step(fit, member) if large else _refit
+    member = np.arange(len(labels)) if large else member
     blocks = _weights(member, num_resamples, seed, fewest, max(1, 20 * BLOCK // len(fit.points)))
-    theta, objective, reached = (np.concatenate(part) for part in zip(*(refit(fit, w) for w in blocks), strict=True))
+    found = [again(fit, w) for w in blocks]
+    theta, objective, reached = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("theta", "objective", "reached")
+    )
     how = "one Newton step each" if large else "refitted"
     return Bootstrap(
         fit.form,
@@ -139,22 +141,12 @@ def _weights(
         yield np.array(kept, float)[:, member]
 
 
-def _refit(fit: Fit, counts: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    weights = counts * fit.points.weights
-    best = minimise(fit.form, fit.points, np.repeat(fit.theta[None], len(counts), axis=0), fit.estimator, weights)
-    theta, objective, reached = best.theta, best.objective, best.reached
-    others = [*fit.alternatives]
-    if fit.estimator.kind == "l1":
-        others += [*starting_points(fit.form, fit.points, L1_STARTS, fit.estimator)]
-    for other in others:
-        again = minimise(fit.form, fit.points, np.repeat(other[None], len(counts), axis=0), fit.estimator, weights)
-        better = again.objective < objective * (1 - 1e-12)
-        theta = np.where(better[:, None], again.theta, theta)
-        objective, reached = np.where(better, again.objective, objective), np.where(better, again.reached, reached)
-    return theta, objective, reached
+def _refit(fit: Fit, counts: NDArray) -> Minima:
+    starts = starting_points(fit.form, fit.points, L1_STARTS) if fit.estimator.kind == "l1" else ()
+    return refit(fit, counts * fit.points.weights, starts)
 
 
-def _one_step(fit: Fit, member: NDArray[np.int64]) -> Callable[[Fit, NDArray], tuple[NDArray, NDArray, NDArray]]:
+def _one_step(fit: Fit, member: NDArray[np.int64]) -> Callable[[Fit, NDArray], Minima]:
     """A refit that takes counts of clusters (R, number of them): sums over each cluster are made once, here.
 
     L1 has no second derivative; its density of residuals at zero stands in, from those within a bandwidth.
@@ -163,33 +155,16 @@ def _one_step(fit: Fit, member: NDArray[np.int64]) -> Callable[[Fit, NDArray], t
     estimator = fit.estimator
     if estimator.kind == "l1":
         estimator = estimator.smoothed(BANDWIDTH * float(np.median(np.abs(fit.residuals))) * len(points) ** -0.2)
-    jet, target = fit.form.log_loss(variables(fit.theta[None]), points.at), points.log_L
-    if estimator.space == "linear":
-        jet, target = exp(jet), np.exp(target)
-    shape = (1, len(points))
-    J = jet.gradient(k, shape)[0]
-    r = target - np.broadcast_to(jet.value, shape)[0]
-    _, first, second = (points.weights * part for part in estimator.expansion(r))
-    pairs = [(i, j) for i in range(k) for j in range(i, k)]
-    parts = [points.weights * fit.estimator.rho(r), *(-first * J)]
-    for i, j in pairs:
-        bend = first * np.broadcast_to(jet.bends[i, j], shape)[0] if (i, j) in jet.bends else 0.0
-        parts.append(second * J[i] * J[j] - bend)
-    sums = np.stack([np.bincount(member, weights=part) for part in parts], axis=1)
+    gradient, matrix = expanded(fit, estimator)
+    cost = points.weights * fit.estimator.rho(tangent(fit)[0])
+    sums = by_group(np.column_stack([cost, gradient, matrix.reshape(-1, k * k)]), member, int(member.max()) + 1)
     slope = sums[:, 1 : k + 1].sum(axis=0)
-    low, high = log_bounds(fit.form, points)
-    free = (fit.theta > low) & (fit.theta < high)
 
-    def refit(fit: Fit, counts: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    def one_step(fit: Fit, counts: NDArray) -> Minima:
         totals = counts @ sums
-        gradient = totals[:, 1 : k + 1] - slope
-        matrix = np.empty((len(counts), k, k))
-        for column, (i, j) in enumerate(pairs, k + 1):
-            matrix[:, i, j] = matrix[:, j, i] = totals[:, column]
-        theta = np.repeat(fit.theta[None], len(counts), axis=0)
-        inner = matrix[:, free][:, :, free]
-        theta[:, free] -= np.linalg.solve(inner, gradient[:, free, None])[:, :, 0]
+        gradient, matrix = totals[:, 1 : k + 1] - slope, totals[:, k + 1 :].reshape(-1, k, k)
+        theta = stepped(fit, gradient, matrix)
         objective = totals[:, 0] + 0.5 * np.einsum("rk,rk->r", gradient, theta - fit.theta)
-        return theta, objective, np.isfinite(theta).all(axis=1)
+        return Minima(theta, objective, np.isfinite(theta).all(axis=1))
 
-    return refit
+    return one_step

@@ -55,7 +55,7 @@ def test_least_squares_objective_is_as_low_as_scipys(form, name):
 
     best = min(
         float(np.sum(least_squares(residuals, start, xtol=1e-14, ftol=1e-14, gtol=1e-14).fun ** 2))
-        for start in starting_points(form, points, 3, L2)
+        for start in starting_points(form, points, 3)
     )
     assert found.objective <= best * (1 + 1e-9)
 
@@ -74,7 +74,7 @@ def test_other_objectives_are_as_low_as_scipys(estimator):
 
     best = min(
         minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 6000}).fun
-        for start in starting_points(Chinchilla, points, 2, L2)
+        for start in starting_points(Chinchilla, points, 2)
     )
     assert 1e3 * found.objective <= best * (1 + 1e-7)
 
@@ -140,7 +140,7 @@ def test_weight_zero_is_the_same_as_leaving_out(estimator):
     N, D, L = study("S4")
     kept = N > N.min()
     points = centred_points(N, D, L)
-    start = starting_points(Chinchilla, points, 8, estimator)
+    start = starting_points(Chinchilla, points, 8)
     weighted = minimise(Chinchilla, points, start, estimator, np.tile(kept.astype(float), (8, 1)))
     alone = fit(Chinchilla, N[kept], D[kept], L[kept], estimator)
     assert weighted.objective.min() == pytest.approx(alone.objective, rel=1e-8)
