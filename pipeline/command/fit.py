@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.command.read_runs import RunTable, read_runs
 from pipeline.command.side_by_side import chosen_law
-from pipeline.command.words import fit_text, plain, write_json
+from pipeline.command.words import fit_text, write_json
 from pipeline.fitting.analysis import HOLDOUT_RESAMPLES, Analysis, analyse
 from pipeline.fitting.checks import Caution
 from pipeline.fitting.estimators import Estimator, estimator_named
@@ -18,6 +18,7 @@ from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out
 from pipeline.fitting.laws import LAWS, Chinchilla, Law
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.solver import NUM_STARTS
+from pipeline.plain import plain
 
 ALIASES = {"additive": "chinchilla", "saturating": "saturating_C", "broken": "broken_C", "bnsl": "broken_C"}
 MOST_DRAWS = 1_000

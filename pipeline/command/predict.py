@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.command.words import plain, predict_text, write_json
+from pipeline.command.words import predict_text, write_json
 from pipeline.fitting.frontier import Serving, cheapest_for_loss
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.prediction import Budget, Prediction, Predictor
+from pipeline.plain import plain
 
 FINDINGS = Path("results/findings.json")
 DRAWS = Path("results/fit/language_model/draws.csv")
@@ -119,13 +120,11 @@ def of_budget(source: Source, given: dict[str, float], columns: dict[str, float]
         serving = _serving(
             cheapest_for_loss(predictor.law, budget.best.loss, given["serve"], **columns), given["serve"]
         )
-    low, high = budget.N_interval
-    scale = C / FLOPS_PER_PARAMETER_TOKEN
     return _run(budget.best, source) | {
         "flops": C,
         "params_interval": budget.N_interval,
         "tokens_interval": budget.D_interval,
-        "tokens_per_parameter_interval": (scale / high**2, scale / low**2),
+        "tokens_per_parameter_interval": budget.tokens_per_parameter_interval,
         "flat_params": budget.flat_N,
         "serving": serving,
     }

@@ -9,20 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs"}
-
-
-def plain(value: Any) -> Any:
-    """`value` as plain JSON types; numbers that are not finite become None."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(one) for one in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def write_json(path: str, value: Any) -> None:
@@ -63,12 +50,10 @@ def _compared(rows: list[dict[str, Any]] | None) -> str:
         [
             f"{row['law']}{' (chosen)' if row['chosen'] else ''}",
             str(row["num_parameters"]),
-            *(f"{100 * row[key]:.3g} %" if row[key] is not None else "-" for key in ("rms",)),
+            _percent(row["rms"]),
             figure(row["bic"], 5),
-            *(
-                f"{100 * row[key]:.3g} %" if row[key] is not None else "-"
-                for key in ("holdout_rms", "largest_run_error")
-            ),
+            _percent(row["holdout_rms"]),
+            _percent(row["largest_run_error"]),
         ]
         for row in rows
     ]

@@ -61,15 +61,7 @@ class Analysis:
         draws = self.cluster_draws or self.draws
         if not self.answered or draws is None:
             return None
-        return Predictor(
-            self.fit.form,
-            draws.estimate,
-            draws.theta,
-            draws.freedom,
-            self.noise_sd,
-            self.trust.factor if self.trust else 1.0,
-            (float(self.runs.C.min()), float(self.runs.C.max())),
-        )
+        return Predictor.of(draws, self.noise_sd, self.trust, self.runs.C)
 
 
 def analyse(
@@ -89,12 +81,12 @@ def analyse(
     """
     fitted = runs.fitted(form, estimator, num_starts)
     cell = runs.cell
-    cautions = fit_cautions(fitted, runs, cell)
-    spare = len(np.unique(cell)) - len(fitted.theta)
+    num_cells = int(cell.max()) + 1
+    cautions = fit_cautions(fitted, runs, num_cells)
     refused = any(caution.severity == "refusal" for caution in cautions)
     draws = cluster_draws = None
     origins: list[HoldOut] = []
-    if not refused and spare >= FEWEST_FOR_INTERVALS and num_resamples:
+    if not refused and num_cells - len(fitted.theta) >= FEWEST_FOR_INTERVALS and num_resamples:
         draws = bootstrap(fitted, cell, num_resamples, seed)
         if clusters is not None and len(np.unique(clusters)) >= 2:
             cluster_draws = bootstrap(fitted, clusters, num_resamples, seed, cluster_name)
@@ -115,9 +107,7 @@ def analyse(
             f"intervals; prediction intervals are widened {trusted.factor:.2f} times"
         )
         cautions.append(Caution("low_coverage", text))
-    return Analysis(
-        runs, fitted, draws, cluster_draws, origins, trusted, noise_sd(fitted, len(np.unique(cell))), reason, cautions
-    )
+    return Analysis(runs, fitted, draws, cluster_draws, origins, trusted, noise_sd(fitted, num_cells), reason, cautions)
 
 
 def noise_sd(fit: Fit, num_cells: int) -> float:

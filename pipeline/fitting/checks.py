@@ -84,10 +84,10 @@ def table_cautions(runs: Runs, given_C: bool, given_D: bool, num_duplicates: int
     return found
 
 
-def fit_cautions(fit: Fit, runs: Runs, cell: NDArray) -> list[Caution]:
+def fit_cautions(fit: Fit, runs: Runs, num_cells: int) -> list[Caution]:
     """What the fit shows: why it is refused, runs far above it, parameters on bounds, starts that disagree."""
     found = []
-    num_cells, k = len(np.unique(cell)), len(fit.theta)
+    k = len(fit.theta)
     if not fit.identified:
         found.append(Caution(_reason_name(fit), fit.reason, "refusal"))
     elif is_plateau(fit, runs, num_cells):

@@ -95,16 +95,15 @@ def cheapest_for_loss(law: Law, loss: float, served_tokens: float, **columns: fl
 
     The more tokens are served, the smaller and longer trained the best model. S = 0 is the compute-optimal model.
     """
-    log_N = np.linspace(np.log(1e2), np.log(1e15), 4001)
-    log_D = _tokens_for_loss(law, loss, log_N, columns)
-    cost = np.logaddexp(np.log(FLOPS_PER_PARAMETER_TOKEN) + log_N + log_D, _log(2.0 * served_tokens) + log_N)
-    if not np.isfinite(cost).any():
-        return None
-    middle = int(np.nanargmin(np.where(np.isfinite(cost), cost, np.inf)))
-    log_N = np.linspace(log_N[max(middle - 1, 0)], log_N[min(middle + 1, len(log_N) - 1)], 2001)
-    log_D = _tokens_for_loss(law, loss, log_N, columns)
-    cost = np.logaddexp(np.log(FLOPS_PER_PARAMETER_TOKEN) + log_N + log_D, _log(2.0 * served_tokens) + log_N)
-    best = int(np.nanargmin(np.where(np.isfinite(cost), cost, np.inf)))
+    low, high = np.log(1e2), np.log(1e15)
+    for num in (4001, 2001):  # the second look is between the neighbours of the first one's best
+        log_N = np.linspace(low, high, num)
+        log_D = _tokens_for_loss(law, loss, log_N, columns)
+        cost = np.logaddexp(np.log(FLOPS_PER_PARAMETER_TOKEN) + log_N + log_D, _log(2.0 * served_tokens) + log_N)
+        best = int(np.argmin(cost))
+        if not np.isfinite(cost[best]):
+            return None
+        low, high = log_N[max(best - 1, 0)], log_N[min(best + 1, num - 1)]
     N, D = float(np.exp(log_N[best])), float(np.exp(log_D[best]))
     return Serving(N, D, loss, FLOPS_PER_PARAMETER_TOKEN * N * D, 2.0 * N * served_tokens)
 

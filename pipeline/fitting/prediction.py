@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from pipeline.fitting.frontier import Serving, cheapest_for_loss, flat_range
+from pipeline.fitting.frontier import flat_range
 from pipeline.fitting.intervals import corrected_interval
 from pipeline.fitting.laws import LAWS
 from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, Variables
+from pipeline.fitting.uncertainty import Bootstrap
+from pipeline.fitting.validation import Trust
 
-FAR = 10.0
-"""Times the largest measured compute beyond which a prediction carries a warning."""
+BUDGET_FACTOR = 10.0
+"""Forecasts are asked for at this many times the largest compute; beyond it a prediction carries a warning."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Budget:
     D_interval: tuple[float, float]
     flat_N: tuple[float, float]
 
+    @property
+    def tokens_per_parameter_interval(self) -> tuple[float, float]:
+        """The 95 % interval of D* / N* = C / (6 N*^2), which falls as N* rises."""
+        (low, high), scale = self.N_interval, self.best.C / FLOPS_PER_PARAMETER_TOKEN
+        return scale / high**2, scale / low**2
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -71,6 +79,14 @@ class Predictor:
     noise_sd: float
     widening: float
     C_range: tuple[float, float]
+
+    @classmethod
+    def of(cls, draws: Bootstrap, noise_sd: float, trusted: Trust | None, C: NDArray) -> Predictor:
+        """The predictor of a resampled fit to runs of C FLOPs, with what its rolling hold-out says."""
+        widening = trusted.factor if trusted else 1.0
+        return cls(
+            draws.form, draws.estimate, draws.theta, draws.freedom, noise_sd, widening, (float(C.min()), float(C.max()))
+        )
 
     @property
     def law(self) -> Law:
@@ -92,10 +108,10 @@ class Predictor:
         C = FLOPS_PER_PARAMETER_TOKEN * N * D
         beyond = C / self.C_range[1]
         warnings = []
-        if beyond > FAR:
+        if beyond > BUDGET_FACTOR:
             warnings.append(
-                f"far_extrapolation: {beyond:.3g} times the largest measured compute, past {FAR:g}; the interval "
-                "supposes that the law still holds there"
+                f"far_extrapolation: {beyond:.3g} times the largest measured compute, past {BUDGET_FACTOR:g}; the "
+                "interval supposes that the law still holds there"
             )
         if self.widening > 1:
             warnings.append(
@@ -126,11 +142,6 @@ class Predictor:
         return Budget(
             self.at(N, D, **columns), (low, high), (scale / high, scale / low), flat_range(self.law, C, **columns)
         )
-
-    def serving(self, C: float, served_tokens: float) -> Serving | None:
-        """The cheapest model as good as the best on C training FLOPs when it will serve so many tokens."""
-        best = self.budget(C).best
-        return cheapest_for_loss(self.law, best.loss, served_tokens)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the draws, as plain JSON types; `from_dict` puts them together again."""

@@ -6,34 +6,22 @@ exponents are exact: alpha_N = b - 1, alpha_t = (b - 1) / a, alpha_C = (b - 1) /
 
 import numpy as np
 import pytest
-from scipy.special import zeta
 
 from pipeline.fitting.analysis import analyse
 from pipeline.fitting.compare import bic, choose, scored
 from pipeline.fitting.estimators import L1, L2, Huber
 from pipeline.fitting.laws import Chinchilla, QForm, Tied
 from pipeline.fitting.runs import Runs
+from tests.command.known_laws import gradient_flow
 from tests.fitting.measured_studies import ADDITIVE_TRUTH, Q_TRUTH, study
 
 EXPONENTS = [(1.5, 2.0), (2.0, 1.5), (1.3, 1.8)]
-GRID_N = np.unique(np.geomspace(10, 1000, 9).round())
-GRID_T = np.geomspace(10**1.5, 1e5, 12)
-
-
-def gradient_flow(a: float, b: float, E: float = 0.05, sizes=GRID_N, times=GRID_T) -> Runs:
-    """Losses of every size after every time, exact; time stands for tokens."""
-    modes = np.arange(1, int(max(sizes)) + 1)
-    left = modes[None] ** -b * np.exp(-2.0 * modes[None] ** -a * np.asarray(times)[:, None])
-    learned = np.cumsum(left, axis=1)[:, sizes.astype(int) - 1]
-    L = E + learned + zeta(b, sizes + 1)[None]
-    N, D = np.meshgrid(sizes, times)
-    return Runs.of(N.ravel(), D.ravel(), L.ravel())
 
 
 @pytest.mark.parametrize(("a", "b"), EXPONENTS)
 @pytest.mark.parametrize("E", [0.05, 0.5])
 def test_the_gate_refuses_the_additive_form_on_gradient_flow(a, b, E):
-    found = analyse(Chinchilla, gradient_flow(a, b, E), Huber(), 50, 0)
+    found = analyse(Chinchilla, Runs.of(*gradient_flow(a, b, E)), Huber(), 50, 0)
     assert not found.answered
     assert found.status == "refused:gate_failed"
     assert found.predictor is None
@@ -41,7 +29,7 @@ def test_the_gate_refuses_the_additive_form_on_gradient_flow(a, b, E):
 
 @pytest.mark.parametrize(("a", "b"), EXPONENTS)
 def test_the_q_form_wins_by_hold_out_and_finds_the_compute_exponent(a, b):
-    runs = gradient_flow(a, b)
+    runs = Runs.of(*gradient_flow(a, b))
     entries = [scored(form, runs, Huber(), 0, 0) for form in (Chinchilla, QForm)]
     assert choose(entries, noise=1e-3).fit.form is QForm
     law = analyse(QForm, runs, Huber(), 50, 0).fit.law

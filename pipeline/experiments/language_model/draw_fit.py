@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline.experiments.language_model.fit_checks import COUNTS, approaches_shown
+from pipeline.experiments.language_model.fit_checks import COUNTS
 from pipeline.experiments.language_model.scene import Scene, usable_rows
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import BLUE, GREEN, INK, MUTED, ORANGE, legend_above, new_canvas, svg_text
@@ -107,8 +107,8 @@ def profile_interval(E: NDArray, statistic: NDArray, level: float) -> tuple[floa
 
 def approaches(scene: Scene) -> Figure | None:
     """The exponent a by three approaches under each count of parameters, with intervals."""
-    table = approaches_shown(scene.summary, scene.tables)
-    rows = usable_rows({"approaches": table}, "approaches", ["a"])
+    table = scene.tables.get("approaches", pl.DataFrame())
+    rows = usable_rows(scene.tables, "approaches", ["a"])
     if rows.is_empty():
         return None
     counts = table["convention"].unique(maintain_order=True).to_list()

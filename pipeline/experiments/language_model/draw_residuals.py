@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipeline.experiments.language_model.outlook import BUDGET_FACTOR, forecast
+from pipeline.experiments.language_model.outlook import forecast
 from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, SIZE, TOKENS, Scene, usable_rows
+from pipeline.fitting.prediction import BUDGET_FACTOR
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     INK,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.experiments.language_model.outlook import BUDGET_FACTOR, planned_sentence
-from pipeline.experiments.language_model.scene import ALL_LAWS, LAW_NAMES, plain_words, usable_rows, why_refused
+from pipeline.experiments.language_model.outlook import planned_sentence
+from pipeline.experiments.language_model.scene import ALL_LAWS, LAW_NAMES, plain_words, usable_rows
+from pipeline.fitting.prediction import BUDGET_FACTOR
 from pipeline.reporting.numbers import known, percent, probability, significant
 from pipeline.reporting.tables import FORMS, Table, estimate, from_frame, number, words
 
@@ -165,28 +166,9 @@ def influence(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
     )
 
 
-def approaches_shown(summary: dict, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """The table of approaches; the exponent of a law that may show none is left out of it, with the reason."""
-    frame = tables.get("approaches", pl.DataFrame())
-    if frame.is_empty():
-        return frame
-    numbers = ("a", "low", "high", "p")
-    frame = frame.with_columns(pl.col(numbers).cast(pl.Float64), pl.col("remark", "agreement").cast(pl.String))
-    refused = why_refused(summary, summary.get("chosen"))
-    if refused is None:
-        return frame
-    law = pl.col("approach") == "parametric"
-    return frame.with_columns(
-        *(pl.when(~law).then(pl.col(name)).alias(name) for name in ("a", "low", "high")),
-        pl.when(law).then(pl.lit(refused)).otherwise(pl.col("remark")).alias("remark"),
-        pl.lit("undetermined").alias("agreement"),
-        pl.lit(None, pl.Float64).alias("p"),
-    )
-
-
 def approaches(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
     """The exponent a by envelope, isoFLOP minima and law under each count of parameters, and whether they agree."""
-    frame = approaches_shown(summary, tables)
+    frame = tables.get("approaches", pl.DataFrame())
     rows, groups = [], []
     for row in frame.iter_rows(named=True):
         p = f" (p {probability(row['p'])})" if known(row["p"]) else ""

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from pipeline.experiments.language_model.evidence import CONVENTIONS, FORMS, Evidence
-from pipeline.experiments.language_model.forecast import next_points, predictor_of
-from pipeline.fitting.approaches import Approach, agreement, three_approaches
-from pipeline.fitting.compare import scored
+from pipeline.experiments.language_model.forecast import next_points, predictor_of, target_of
+from pipeline.fitting.approaches import Agreement, Approach, agreement, three_approaches
+from pipeline.fitting.compare import Scored, bic, scored
 from pipeline.fitting.influence import influence
 from pipeline.fitting.laws import Interaction, Kaplan, NoOffset, Tied
 from pipeline.fitting.profile import objective_map, profile
@@ -47,8 +47,11 @@ def _compared(settings: FitSettings, evidence: Evidence) -> pl.DataFrame:
         return pl.DataFrame(schema=schema)
     rows = []
     for form in (*FORMS, *OTHERS):
-        entry = scored(form, evidence.runs, evidence.estimator, 0, settings.seed)
         trial = evidence.trials.get(form.name)
+        if trial:  # fitted and held out already
+            entry = Scored(trial.fit, bic(trial.fit), trial.origins)
+        else:
+            entry = scored(form, evidence.runs, evidence.estimator, 0, settings.seed)
         failed = trial.gate if trial else ""
         known = entry.fit.identified
         rows.append(
@@ -128,9 +131,8 @@ def _influence(evidence: Evidence) -> pl.DataFrame:
     if not _printable(evidence):
         return pl.DataFrame(schema=schema | {"change_of_forecast": pl.Float64})
     trial = evidence.trial
-    C = 10.0 * float(evidence.runs.C.max())
-    N = float(trial.fit.law.optimal_size([C])[0])
-    found = influence(trial.fit, target=(N, C / (6.0 * N)))
+    best = target_of(evidence, predictor_of(evidence))
+    found = influence(trial.fit, target=(best.N, best.D))
     place = np.argsort(found.label)
     changes = {f"change_of_{name}": found.change[place, i] for i, name in enumerate(found.names)}
     return evidence.points.select("run_id", "N", "D", pl.col("seed").cast(pl.Int64)).with_columns(
@@ -156,9 +158,12 @@ def _approaches(settings: FitSettings, evidence: Evidence) -> pl.DataFrame:
         draws = bootstrap(again, counted.cell, CONVENTION_RESAMPLES, settings.seed) if again.identified else None
         noise = evidence.noise_sd
         three = three_approaches(again, draws, counted, noise, CONVENTION_RESAMPLES, settings.seed)
-        if trial.gate:
-            three[-1] = Approach("parametric", None, None, f"{trial.fit.form.name} fails its gate")
         found = agreement(three)
+        if not trial.printable:
+            refused = Approach(
+                "parametric", None, None, trial.gate or "these runs leave no interval for its parameters"
+            )
+            found = Agreement([*three[:-1], refused], None, None, "undetermined")
         for one in found.approaches:
             low, high = one.interval or (None, None)
             rows.append((name, one.name, one.a, low, high, one.remark, found.verdict, found.p))

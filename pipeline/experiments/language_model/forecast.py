@@ -8,11 +8,9 @@ import polars as pl
 from pipeline.experiments.language_model.evidence import Evidence
 from pipeline.fitting.analysis import noise_sd
 from pipeline.fitting.design import expected_interval, next_runs
-from pipeline.fitting.prediction import Predictor
+from pipeline.fitting.prediction import BUDGET_FACTOR, Prediction, Predictor
 from pipeline.fitting.validation import trust
 
-BUDGET_FACTOR = 10.0
-"""The target of the next runs: the best loss at this many times the largest compute."""
 FINER = 2.0
 """Next runs may be this factor beyond the measured sizes and token counts, on a grid of that ratio."""
 NUM_NEXT = 8
@@ -33,17 +31,13 @@ def predictor_of(evidence: Evidence) -> Predictor | None:
     num_trees = evidence.points["tree"].n_unique()
     enough = trial.tree_draws is not None and num_trees >= CLUSTERS_PER_PARAMETER * len(trial.fit.theta)
     draws = trial.tree_draws if enough else trial.draws
-    found = trust(trial.origins)
-    C = evidence.column("C_law")
-    return Predictor(
-        trial.fit.form,
-        draws.estimate,
-        draws.theta,
-        draws.freedom,
-        noise_sd(trial.fit, len(np.unique(evidence.runs.cell))),
-        found.factor if found else 1.0,
-        (float(C.min()), float(C.max())),
-    )
+    noise = noise_sd(trial.fit, len(np.unique(evidence.runs.cell)))
+    return Predictor.of(draws, noise, trust(trial.origins), evidence.runs.C)
+
+
+def target_of(evidence: Evidence, predictor: Predictor) -> Prediction:
+    """The best use of BUDGET_FACTOR times the largest compute: what next runs and influence are about."""
+    return predictor.budget(BUDGET_FACTOR * float(evidence.runs.C.max())).best
 
 
 def next_points(evidence: Evidence) -> pl.DataFrame:
@@ -58,7 +52,7 @@ def next_points(evidence: Evidence) -> pl.DataFrame:
     if predictor is None:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.Float64))
     runs, valid = evidence.runs, evidence.valid
-    best = predictor.budget(BUDGET_FACTOR * float(runs.C.max())).best
+    best = target_of(evidence, predictor)
     sizes, tokens = (
         np.append(np.unique(values), values.max() * np.array([FINER, FINER**2])) for values in (runs.N, runs.D)
     )
@@ -85,7 +79,7 @@ def planned(evidence: Evidence, next_table: pl.DataFrame) -> dict[str, float] | 
     if predictor is None or next_table.is_empty():
         return None
     runs = evidence.runs
-    best = predictor.budget(BUDGET_FACTOR * float(runs.C.max())).best
+    best = target_of(evidence, predictor)
     more_N, more_D = (np.append(old, next_table[name].to_numpy()) for name, old in (("N", runs.N), ("D", runs.D)))
     law, noise = predictor.law, predictor.noise_sd
     now = expected_interval(law, runs.N, runs.D, noise, best.N, best.D)

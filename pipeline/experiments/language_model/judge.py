@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import raw_laws
 from pipeline.fitting.validation import trust
 from pipeline.params import Fit as FitSettings
+from pipeline.plain import plain
 
 
 def judge(settings: FitSettings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judgement:
@@ -29,7 +29,7 @@ def judge(settings: FitSettings, runs: pl.DataFrame, curves: pl.DataFrame) -> Ju
     evidence = gather(settings, runs)
     made = tables(settings, evidence)
     summary = _summary(settings, evidence) | {"planned": planned(evidence, made["next_runs"])}
-    return Judgement(findings(evidence), _plain(summary), made)
+    return Judgement(findings(evidence), plain(summary, SIGNIFICANT_DIGITS), made)
 
 
 def _summary(settings: FitSettings, evidence: Evidence) -> dict[str, Any]:
@@ -216,14 +216,3 @@ def _convention(settings: FitSettings, evidence: Evidence, name: str) -> dict[st
         error = np.log(above.L / below.law.loss(above.N, above.D))
         entry["holdout_rms"] = float(np.sqrt(np.average(error**2, weights=above.weights)))
     return entry
-
-
-def _plain(value: Any) -> Any:
-    """The value in plain JSON types: floats to SIGNIFICANT_DIGITS digits, null for what is not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.integer) else value

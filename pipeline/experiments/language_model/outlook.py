@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.fitting.prediction import Budget, Predictor
+from pipeline.fitting.prediction import BUDGET_FACTOR, Budget, Predictor
 from pipeline.reporting.chapter import Fact
 from pipeline.reporting.numbers import (
     DASH,
@@ -16,9 +16,6 @@ from pipeline.reporting.numbers import (
     percent,
     significant,
 )
-
-BUDGET_FACTOR = 10.0
-"""The forecast is for this many times the largest measured compute."""
 
 
 def forecast(summary: dict, tables: dict[str, pl.DataFrame]) -> Budget | None:
