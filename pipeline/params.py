@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+LAWS = "pipeline.experiments.laws"
+"""The package of the laws of learning mechanics: class Settings of module <name> reads the section `laws.<name>`."""
 
 
 class Section(BaseModel):
@@ -80,12 +94,6 @@ class Prepare(Section):
     tokenizer: Tokenizer
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: int = 0
-
-
-class Plan(Section):
-    """Which experiments are on; each has a section of its own name."""
-
-    experiments: Annotated[list[Literal["language_model"]], Field(min_length=1)]
 
 
 class SizesByTokens(Section):
@@ -247,13 +255,22 @@ class Report(Section):
     subtitle: str = ""
 
 
+class Laws(Section):
+    """The laws of learning mechanics to be tested beside the scaling study: one field a law of params.yaml."""
+
+    @property
+    def tested(self) -> dict[str, Section]:
+        """The settings of every law that is on, by name, in alphabetical order."""
+        return {name: getattr(self, name) for name in sorted(type(self).model_fields) if getattr(self, name).on}
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
     study: Study
     prepare: Prepare
-    plan: Plan
     language_model: LanguageModel
+    laws: Laws = Laws()
     train: Train
     collect: Collect
     fit: Fit
@@ -274,11 +291,24 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         place = f" line {mark.line + 1}" if mark else ""
         raise ValueError(f"{path}:{place} not YAML: {getattr(error, 'problem', error)}") from None
     try:
-        return Params.model_validate(tree)
+        return _with_laws(path, tree).model_validate(tree)
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown name alone tells more.
         unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise ValueError("\n".join(_fault(path, fault) for fault in unknown or error.errors())) from None
+
+
+def _with_laws(path: Path, tree: object) -> type[Params]:
+    """Params with a field for each law that `tree` names."""
+    named = tree.get("laws") if isinstance(tree, dict) else None
+    if not isinstance(named, dict):
+        return Params
+    fields = {}
+    for name in named:
+        if not isinstance(name, str) or not name.isidentifier() or find_spec(f"{LAWS}.{name}") is None:
+            raise ValueError(f"{path}: laws.{name}: no such law (value {named[name]!r}); `study laws` lists them")
+        fields[name] = (import_module(f"{LAWS}.{name}").Settings, ...)
+    return create_model("Params", __base__=Params, laws=(create_model("Laws", __base__=Laws, **fields), ...))
 
 
 def _fault(path: Path, fault: dict) -> str:

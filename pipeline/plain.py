@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -19,3 +20,21 @@ def plain(value: Any, digits: int | None = None) -> Any:
             return None
         return float(value) if digits is None else float(f"{value:.{digits}g}")
     return int(value) if isinstance(value, np.integer) else value
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
+    """The leaves of nested JSON under dotted names; a pair of numbers becomes .low and .high, another list its JSON."""
+    leaves: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and len(value) == 2 and all(map(number, value)):
+            leaves |= {f"{prefix}{name}.low": value[0], f"{prefix}{name}.high": value[1]}
+        else:
+            leaves[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list) else value
+    return leaves
+
+
+def number(value: object) -> bool:
+    """True for an int or a float, which MLflow holds as a metric."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

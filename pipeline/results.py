@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
 from pipeline.execution.run_store import RunStore
+from pipeline.experiments.experiment import Judgement
+from pipeline.plain import flatten
+from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
 
 
 def collect(plan: pl.DataFrame, store: RunStore) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(runs, curves) of every planned run, with the columns of planning/table.py, sorted.
+    """(runs, curves) of every planned run of the language model, with the columns of planning/table.py, sorted.
 
     Raises ValueError naming the runs that have no record yet.
     """
-    results = {run_id: store.result(run_id) for run_id in plan["run_id"]}
-    missing = [run_id for run_id, result in results.items() if result is None]
-    if missing:
-        raise ValueError(
-            f"runs/: {len(missing)} of {len(results)} planned runs have no record: {', '.join(missing[:5])}"
-        )
+    results = _records(plan["run_id"].to_list(), store)
     errors = _errors(plan, results, store)
     rows = [
         {
@@ -38,6 +40,70 @@ def collect(plan: pl.DataFrame, store: RunStore) -> tuple[pl.DataFrame, pl.DataF
     recorded = [store.curve(run_id) for run_id, result in results.items() if result["status"] != "failed"]
     curves = pl.concat(recorded) if recorded else pl.DataFrame(schema=schema(CURVES))
     return runs, curves.sort("run_id", "tokens")
+
+
+def collect_laws(specs: list[RunSpec], store: RunStore, results: Path) -> None:
+    """Writes laws/<name>/{runs,curves}.parquet into the folder `results` for every law that `specs` has runs of."""
+    shutil.rmtree(results / "laws", ignore_errors=True)
+    (results / "laws").mkdir()
+    for name in sorted({spec.experiment for spec in specs}):
+        folder = results / "laws" / name
+        folder.mkdir()
+        runs, curves = collect_law([spec for spec in specs if spec.experiment == name], store)
+        runs.write_parquet(folder / "runs.parquet")
+        curves.write_parquet(folder / "curves.parquet")
+
+
+def collect_law(specs: list[RunSpec], store: RunStore) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(runs, curves) of one law of learning mechanics, sorted by kind, seed and identity.
+
+    Runs have the columns run_id, kind, seed, status, reason, then one a setting (nested ones under dotted names, lists
+    as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record yet.
+    """
+    results = _records([spec.run_id for spec in specs], store)
+    rows, curves = [], []
+    for spec in sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id)):
+        result = results[spec.run_id]
+        facts = {"run_id": spec.run_id, "kind": spec.kind, "seed": spec.seed}
+        facts |= {"status": result["status"], "reason": result["reason"]}
+        for part in (flatten(spec.settings), result["scalars"]):
+            twice = facts.keys() & part.keys()
+            if twice:
+                raise ValueError(f"{spec.experiment}: {min(twice)}: two columns of its runs have this name")
+            facts |= part
+        rows.append(facts)
+        if result["status"] != "failed":
+            curves.append(store.curve(spec.run_id))
+    runs = pl.DataFrame(rows, infer_schema_length=None)
+    return runs, pl.concat(curves, how="diagonal_relaxed") if curves else pl.DataFrame({"run_id": []})
+
+
+def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
+    """Writes findings.json and fit/<experiment>/<table>.csv into the folder `results`.
+
+    What they hold of experiments that are not in `judgements` stays.
+    """
+    path = results / "findings.json"
+    said = json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
+    for name, judgement in judgements.items():
+        said[name] = {"findings": [one.as_dict() for one in judgement.findings], "summary": judgement.summary}
+        folder = results / "fit" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for table, frame in judgement.tables.items():
+            frame.write_csv(folder / f"{table}.csv")
+    text = json.dumps({"experiments": said}, indent=2, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _records(run_ids: list[str], store: RunStore) -> dict[str, dict]:
+    results = {run_id: store.result(run_id) for run_id in run_ids}
+    missing = [run_id for run_id, result in results.items() if result is None]
+    if missing:
+        raise ValueError(
+            f"runs/: {len(missing)} of {len(results)} planned runs have no record: {', '.join(missing[:5])}"
+        )
+    return results
 
 
 def _errors(plan: pl.DataFrame, results: dict, store: RunStore) -> dict[str, tuple[float, float]]:

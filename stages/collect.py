@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from pipeline.execution.run_store import RunStore
+from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
-from pipeline.results import collect
+from pipeline.results import collect, collect_laws
 from pipeline.stage import run_stage
 from pipeline.tracking import mirror
 
@@ -15,16 +18,18 @@ OUT = Path("results")
 
 
 def main() -> None:
-    """Writes results/runs.parquet, results/runs.csv and results/curves.parquet."""
+    """Writes results/runs.parquet, results/runs.csv, results/curves.parquet, and two tables a law in results/laws/."""
     params = read_params()
-    plan, _ = read_plan(Path("plan/runs.parquet"))
-    runs, curves = collect(plan, RunStore(Path.cwd(), params.train.storage))
+    plan, specs = read_plan(Path("plan/runs.parquet"))
+    store = RunStore(Path.cwd(), params.train.storage)
+    runs, curves = collect(plan.filter(pl.col("experiment") == LANGUAGE_MODEL), store)
     OUT.mkdir(exist_ok=True)
     runs.write_parquet(OUT / "runs.parquet")
     runs.write_csv(OUT / "runs.csv", float_precision=params.collect.round_digits)
     curves.write_parquet(OUT / "curves.parquet")
     for status, count in runs.group_by("status").len().sort("status").iter_rows():
         print(f"{status}: {count} runs")
+    collect_laws([spec for spec in specs if spec.experiment != LANGUAGE_MODEL], store, OUT)
     mirror("collect")
 
 

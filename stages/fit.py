@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import polars as pl
 
-from pipeline.experiments.experiment import step
+from pipeline.experiments.experiment import LANGUAGE_MODEL, step
 from pipeline.params import read_params
+from pipeline.results import write_judgements
 from pipeline.stage import run_stage
+from pipeline.study import judge_law
 from pipeline.tracking import mirror
 
 RESULTS = Path("results")
@@ -19,20 +20,9 @@ def main() -> None:
     """Writes results/findings.json and results/fit/<experiment>/<table>.csv."""
     params = read_params()
     runs, curves = (pl.read_parquet(RESULTS / f"{name}.parquet") for name in ("runs", "curves"))
-    experiments = {}
-    for name in params.plan.experiments:
-        own = runs.filter(pl.col("experiment") == name)
-        judgement = step(name, "judge")(params.fit, own, curves.filter(pl.col("run_id").is_in(own["run_id"].to_list())))
-        experiments[name] = {
-            "findings": [finding.as_dict() for finding in judgement.findings],
-            "summary": judgement.summary,
-        }
-        folder = RESULTS / "fit" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for table, frame in judgement.tables.items():
-            frame.write_csv(folder / f"{table}.csv")
-    text = json.dumps({"experiments": experiments}, indent=2, sort_keys=True, allow_nan=False)
-    (RESULTS / "findings.json").write_text(text + "\n", encoding="utf-8")
+    judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
+    judgements |= {name: judge_law(params, name, RESULTS) for name in params.laws.tested}
+    write_judgements(judgements, RESULTS)
     mirror("fit")
 
 

@@ -31,7 +31,7 @@ def main() -> int:
             Path("data/tokens").resolve(), settings.micro_batch_tokens, settings.checkpoint_seconds, settings.retries
         )
         with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
-            failed = Executor(specs, store, cluster, policy, lambda event: (display(event), track(event))).run()
+            failed = Executor(specs, store, cluster, policy, (display, track), bill.seconds).run()
     mirror("train")
     for run_id, reason in sorted(failed.items()):
         print(f"failed: {run_id}: {reason} (traceback: runs/{run_id}/result.json)", file=sys.stderr)

@@ -6,7 +6,6 @@ prepare:
   sources: [{kind: text, path: "pipeline/**/*.py"}]
   tokenizer: {kind: bytes}
   validation_fraction: 0.3
-plan: {experiments: [language_model]}
 language_model:
   grid: {kind: sizes_by_tokens, widths: [16, 32], tokens: [20_000, 40_000, 80_000]}
   replicates: {seeds: [1], widths: [16]}

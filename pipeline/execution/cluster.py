@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
@@ -33,10 +33,13 @@ def num_workers() -> int:
 
 @dataclass
 class Cluster:
-    """A Ray session for the length of a `with` block. `slots` runs fit at once; each has a GPU where there is any."""
+    """A Ray session for the length of a `with` block.
 
-    slots: int = 0
-    gpus: bool = False
+    `slots` says how many runs fit at once by what each of them gets: a GPU, where there is any, for training that is
+    counted in FLOPs; a core for everything else.
+    """
+
+    slots: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Cluster:
         address = os.environ.get("RAY_ADDRESS")
@@ -50,21 +53,22 @@ class Cluster:
             system = {"worker_niceness": 0}
             ray.init(address="local", num_cpus=num_workers(), include_dashboard=False, _system_config=system, **options)
         resources = ray.cluster_resources()
-        self.gpus = resources.get("GPU", 0) >= 1
-        self.slots = int(resources.get("GPU" if self.gpus else "CPU", 0))
-        if self.slots < 1:
+        self.slots = {kind: int(resources.get(kind, 0)) for kind in ("CPU", "GPU")}
+        if self.slots["CPU"] < 1:
             ray.shutdown()
-            raise ValueError(
-                f"environment: RAY_ADDRESS: {address!r} has neither a CPU nor a GPU for a run: {resources}"
-            )
+            raise ValueError(f"environment: RAY_ADDRESS: {address!r} has no CPU for a run: {resources}")
         return self
 
     def __exit__(self, *error: object) -> None:
         ray.shutdown()
 
+    def place(self, spec: RunSpec) -> str:
+        """What the run gets: "GPU" or "CPU"."""
+        return "GPU" if self.slots["GPU"] and spec.flops else "CPU"
+
     def submit(self, spec: RunSpec, context: RunContext) -> ray.ObjectRefGenerator:
         """A handle on the run, which starts as soon as a worker is free."""
-        return (_on_gpu if self.gpus else _on_cpu).remote(spec, context)
+        return (_on_gpu if self.place(spec) == "GPU" else _on_cpu).remote(spec, context)
 
     def cancel(self, handles: list[ray.ObjectRefGenerator]) -> None:
         """Stops runs that are under way; their last checkpoints stay."""

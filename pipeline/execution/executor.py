@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -54,15 +54,25 @@ class Event:
 
 
 class Executor:
-    """One pass over a plan. `failed` maps run_id to the reason of every run that ended without a result."""
+    """One pass over a plan, the longest chain first by the expected `seconds` of each run_id.
+
+    `failed` maps run_id to the reason of every run that ended without a result.
+    """
 
     def __init__(
-        self, specs: list[RunSpec], store: RunStore, cluster: Cluster, policy: Policy, watch: Callable[[Event], None]
+        self,
+        specs: list[RunSpec],
+        store: RunStore,
+        cluster: Cluster,
+        policy: Policy,
+        watchers: Sequence[Callable[[Event], None]],
+        seconds: dict[str, float],
     ):
-        self.store, self.cluster, self.policy, self.watch = store, cluster, policy, watch
+        self.store, self.cluster, self.policy, self.watchers = store, cluster, policy, watchers
         self.waiting = {spec.run_id: spec for spec in specs if not store.settled(spec.run_id)}
-        work = {spec.run_id: spec.flops if spec.run_id in self.waiting else 0.0 for spec in specs}
-        self.longest = critical_path(specs, work)
+        self.longest = critical_path(
+            specs, {spec.run_id: seconds[spec.run_id] if spec.run_id in self.waiting else 0.0 for spec in specs}
+        )
         self.running: dict[object, Attempt] = {}
         self.failed: dict[str, str] = {}
 
@@ -87,10 +97,16 @@ class Executor:
             spec for spec in self.waiting.values() if not spec.needs or self.store.status(spec.needs) == "finished"
         ]
         ready.sort(key=lambda spec: (-self.longest[spec.run_id], spec.run_id))
-        for spec in ready[: self.cluster.slots - len(self.running)]:
-            del self.waiting[spec.run_id]
-            self._submit(Attempt(spec, self.policy.micro_batch_tokens))
-            self.watch(Event("started", spec))
+        free = dict(self.cluster.slots)
+        for attempt in self.running.values():
+            free[self.cluster.place(attempt.spec)] -= 1
+        for spec in ready:
+            place = self.cluster.place(spec)
+            if free[place] > 0:
+                free[place] -= 1
+                del self.waiting[spec.run_id]
+                self._submit(Attempt(spec, self.policy.micro_batch_tokens))
+                self._tell(Event("started", spec))
 
     def _submit(self, attempt: Attempt) -> None:
         spec = attempt.spec
@@ -108,12 +124,12 @@ class Executor:
         """Deals with one report; True when it ended an attempt, so that the plan must be looked at again."""
         attempt = self.running[handle]
         if isinstance(event, Progress):
-            self.watch(Event("progress", attempt.spec, done=event.done))
+            self._tell(Event("progress", attempt.spec, done=event.done))
             return False
         del self.running[handle]
         if isinstance(event, RunResult):
-            self.store.add(attempt.spec, event, _telemetry(attempt, event, self.cluster.gpus))
-            self.watch(Event(event.status, attempt.spec, event.done, event, event.reason or ""))
+            self.store.add(attempt.spec, event, _telemetry(attempt, event, self.cluster.place(attempt.spec)))
+            self._tell(Event(event.status, attempt.spec, event.done, event, event.reason or ""))
         else:
             self._handle(attempt, event)
         return True
@@ -123,10 +139,10 @@ class Executor:
         if failure.kind == "disk":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), failure.place or str(self.store.root))
         if failure.kind == "memory" and halved >= LEAST_MICRO_BATCH:
-            self.watch(Event("retried", spec, detail=f"out of memory; micro-batch halved to {halved} tokens"))
+            self._tell(Event("retried", spec, detail=f"out of memory; micro-batch halved to {halved} tokens"))
             self._submit(Attempt(spec, halved, attempt.number + 1, attempt.began))
         elif failure.kind == "lost" and attempt.number <= self.policy.retries:
-            self.watch(Event("retried", spec, detail=f"{failure.summary}; resumes from its last checkpoint"))
+            self._tell(Event("retried", spec, detail=f"{failure.summary}; resumes from its last checkpoint"))
             self._submit(Attempt(spec, attempt.micro_batch, attempt.number + 1, attempt.began))
         else:
             tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
@@ -146,17 +162,21 @@ class Executor:
                 reason = f"its parent {spec.needs} diverged: {parent['reason']}"
                 result = RunResult("diverged", reason, {}, curve, {}, parent["done"], parent["done"])
                 self.store.add(spec, result, {"seconds": 0.0, "tokens": 0})
-                self.watch(Event("diverged", spec, result=result, detail=reason))
+                self._tell(Event("diverged", spec, result=result, detail=reason))
 
     def _curve(self, run_id: str) -> dict:
         return self.store.curve(run_id).drop("run_id").to_dict()
 
+    def _tell(self, event: Event) -> None:
+        for watch in self.watchers:
+            watch(event)
+
     def _fail(self, spec: RunSpec, reason: str) -> None:
         self.failed[spec.run_id] = reason
-        self.watch(Event("failed", spec, detail=reason))
+        self._tell(Event("failed", spec, detail=reason))
 
 
-def _telemetry(attempt: Attempt, result: RunResult, gpu: bool) -> dict:
+def _telemetry(attempt: Attempt, result: RunResult, place: str) -> dict:
     seconds = time.monotonic() - attempt.began
     trained = result.done - result.resumed_from
     return {
@@ -169,7 +189,7 @@ def _telemetry(attempt: Attempt, result: RunResult, gpu: bool) -> dict:
         "attempts": attempt.number,
         "micro_batch_tokens": attempt.micro_batch,
         "host": socket.gethostname(),
-        "device": "cuda" if gpu else "cpu",
+        "device": "cuda" if place == "GPU" else "cpu",
         "machine": f"{platform.machine()} {platform.system()}",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "ray", "numpy")},
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -78,7 +78,7 @@ class RunStore:
         return _read_json(path) if path.exists() else None
 
     def curve(self, run_id: str) -> pl.DataFrame:
-        """The training curve of a run, from initialisation on (columns of table.CURVES)."""
+        """The training curve of a run, from initialisation on; its first column after run_id counts steps or tokens."""
         return pl.read_parquet(self.folder(run_id) / "curve.parquet")
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
@@ -97,11 +97,12 @@ class RunStore:
         (building / "spec.json").write_text(spec.to_json() + "\n")
         _write_json(building / "result.json", record)
         if result is not None:
-            columns = {"run_id": spec.run_id} | {name: result.curve[name] for name in list(CURVES)[1:]}
-            pl.DataFrame(columns).cast(schema(CURVES)).write_parquet(building / "curve.parquet")
+            curve = pl.DataFrame(result.curve).select(pl.lit(spec.run_id).alias("run_id"), pl.all())
+            kinds = {name: kind for name, kind in schema(CURVES).items() if name in curve.columns}
+            curve.cast(kinds).write_parquet(building / "curve.parquet")
             save_file(result.arrays, building / "arrays.safetensors")
             working = self.scratch(spec.run_id) / "checkpoint.safetensors"
-            if result.status == "finished" and not self.storage:
+            if result.status == "finished" and result.keeps_checkpoint and not self.storage:
                 os.link(working, building / "checkpoint.safetensors")
         for path in building.iterdir():
             _flush(path)

@@ -10,25 +10,34 @@ from pipeline.planning.run_spec import RunSpec, canonical_json
 
 
 class Throughput:
-    """Seconds of a run by what it trains: the median FLOP/s of stored runs of that kind, else a few steps timed now."""
+    """Seconds of a run by what it trains: the median FLOP/s of stored runs of that kind, else a few steps timed now.
+
+    A run that states its expected seconds takes as much longer as stored runs of its experiment took.
+    """
 
     def __init__(self, specs: list[RunSpec], store: RunStore):
         timed: dict[str, list[float]] = {}
         for spec in specs:
             facts = store.telemetry(spec.run_id)
             if facts and facts["seconds"] > 0 and facts["attempts"] == 1:
-                timed.setdefault(_model(spec), []).append(spec.flops / facts["seconds"])
+                timed.setdefault(_model(spec), []).append(_work(spec) / facts["seconds"])
         self._rates = {model: median(rates) for model, rates in timed.items()}
         self.basis = "throughput of earlier runs" if self._rates else "throughput measured now"
 
     def seconds(self, spec: RunSpec) -> float:
         """Expected seconds of `spec` on one worker."""
         if _model(spec) not in self._rates:
-            self._rates[_model(spec)] = step(spec.experiment, "measure")(spec)
-        return spec.flops / self._rates[_model(spec)]
+            self._rates[_model(spec)] = step(spec.experiment, "measure")(spec) if spec.flops else 1.0
+        return _work(spec) / self._rates[_model(spec)]
+
+
+def _work(spec: RunSpec) -> float:
+    return spec.flops or spec.expected_seconds
 
 
 def _model(spec: RunSpec) -> str:
+    if not spec.flops:
+        return spec.experiment
     return canonical_json(
         [spec.experiment, {k: v for k, v in spec.settings.items() if k not in ("course", "evaluation")}]
     )

@@ -1,12 +1,13 @@
 """The protocol every law is tested by: plan, run, judge, draw.
 
-An experiment is a module or package with four functions, so one planner, executor, store, tracker and report serve
-all laws:
+An experiment has four steps, so one planner, executor, store, tracker and report serve all laws:
 
-    plan(settings, corpus)          -> list[RunSpec]     what to train
-    run(spec, context)              -> Progress..., RunResult   train one piece (the only step that needs torch)
-    judge(settings, runs, curves)   -> Judgement         what the runs say about the law
-    draw(judgement, runs, curves)   -> list[Figure]      pictures, each made from a table published beside it
+    plan(settings, study)                  -> list[RunSpec]     what to train
+    run(spec, context)                     -> Progress..., RunResult   train one piece (the only step that needs torch)
+    judge(settings, runs, curves)          -> Judgement         what the runs say about the law
+    draw(summary, tables, runs, curves)    -> list[Figure]      pictures, each made from a table published beside it
+
+The language-model study is a package with one module a step; every other law is one module of `laws/` with all four.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from pipeline.params import LAWS, LanguageModel
+
+LANGUAGE_MODEL = "language_model"
 Verdict = Literal["holds", "violated", "not_reached", "undetermined"]
 
 
@@ -27,7 +31,8 @@ class Regime:
     """Range of one swept variable over which a law was seen to hold, and where it was seen to break.
 
     `low` and `high` are in `unit`; None means that no run bounds that side. `broke_at` is the nearest swept value
-    outside the range at which the law failed, None if it was never seen to fail.
+    outside the range at which the law failed, None if it was never seen to fail. `predicted` is where theory puts the
+    end of the range, None where it says nothing.
     """
 
     variable: str
@@ -35,14 +40,18 @@ class Regime:
     low: float | None
     high: float | None
     broke_at: float | None = None
+    predicted: float | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
     """One law put to the test: what was predicted, what was measured, with what uncertainty, and where it holds.
 
-    `predicted`, `measured`, `interval` and `tolerance` are in `unit`. `verdict` is `not_reached` when the runs never
-    entered the regime, `undetermined` when the standard error exceeds the tolerance.
+    `predicted`, `measured`, `interval`, `error` (standard error of `measured`) and `tolerance` are in `unit`. `verdict`
+    is `not_reached` when the runs never entered the regime, `undetermined` when the standard error exceeds the
+    tolerance. `role`: the law inside its regime, the boundary of that regime, or a control: a setting outside it, where
+    the law is expected to fail. `kind`: an exact identity, or an empirical regularity; their tolerances differ in
+    nature. `figure` names the figure that shows it.
     """
 
     law: str
@@ -56,6 +65,10 @@ class Finding:
     tolerance: float | None
     verdict: Verdict
     regime: list[Regime] = field(default_factory=list)
+    error: float | None = None
+    role: Literal["law", "boundary", "control"] = "law"
+    kind: Literal["identity", "regularity"] = "regularity"
+    figure: str | None = None
 
     def as_dict(self) -> dict:
         """The finding as plain JSON types."""
@@ -78,6 +91,13 @@ class CorpusFacts:
     digest: str
     vocab_size: int
     train_tokens: int
+
+
+@dataclass(frozen=True)
+class StudyFacts(CorpusFacts):
+    """The corpus, and the settings of the study's language model, for a law that is tested on that very model."""
+
+    language_model: LanguageModel
 
 
 @dataclass(frozen=True)
@@ -106,7 +126,8 @@ class Progress:
 @dataclass(frozen=True)
 class RunResult:
     """What one run ended with: `status` finished or diverged (with its `reason`), scalars, curves by column name, and
-    arrays of detail. `resumed_from` and `done` bound the work of this attempt, in tokens."""
+    arrays of detail. `resumed_from` and `done` bound the work of this attempt, in tokens. `keeps_checkpoint`: the final
+    state lies at the context's `own` and belongs to the record."""
 
     status: Literal["finished", "diverged"]
     reason: str | None
@@ -115,8 +136,16 @@ class RunResult:
     arrays: dict[str, np.ndarray]
     resumed_from: int
     done: int
+    keeps_checkpoint: bool = True
 
 
-def step(experiment: str, name: Literal["plan", "run", "judge", "draw"]) -> Callable:
+def step(experiment: str, name: Literal["plan", "run", "measure", "judge", "draw"]) -> Callable:
     """The function of one step of an experiment, imported only now: `plan` must not load what `run` needs."""
-    return getattr(import_module(f"pipeline.experiments.{experiment}.{name}"), name)
+    if experiment == LANGUAGE_MODEL:
+        return getattr(import_module(f"pipeline.experiments.{experiment}.{name}"), name)
+    return getattr(import_module(f"{LAWS}.{experiment}"), name)
+
+
+def reads(law: str) -> str:
+    """The experiment whose runs the law is judged by: its own, unless its module says READS = another."""
+    return getattr(import_module(f"{LAWS}.{law}"), "READS", law)

@@ -42,6 +42,11 @@ class Bill:
         return [line for line in self.lines if not line.reused]
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """Expected seconds of every run by run_id."""
+        return {line.spec.run_id: line.seconds for line in self.lines}
+
+    @property
     def summary(self) -> str:
         """How many runs are new and how many reused, in one line."""
         return f"{len(self.lines)} runs planned: {len(self.new)} new, {len(self.lines) - len(self.new)} reused"

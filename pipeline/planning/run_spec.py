@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTLED = ("finished", "diverged")
 """How a run can have ended that is never trained again: a diverged run is a result too."""
 
@@ -23,7 +19,8 @@ class RunSpec:
     `settings` holds every value that changes the numbers, as JSON types. `parent_id` is the run this one starts from.
     `resumes_id` is a run that lies on this run's own path, so that its checkpoint saves work but changes no number: a
     trunk is the same run wherever it was cut, and `resumes_id` is therefore not part of the identity. `label` is for
-    people; `flops` is the training cost of this piece alone.
+    people; `flops` is the training cost of this piece alone. A run whose work is not counted in FLOPs says instead how
+    many `expected_seconds` it takes on one core.
     """
 
     experiment: str
@@ -36,6 +33,7 @@ class RunSpec:
     resumes_id: str | None = None
     label: str = ""
     flops: float = 0.0
+    expected_seconds: float = 0.0
 
     @cached_property
     def run_id(self) -> str:
@@ -95,19 +93,3 @@ def _refuse_unstable(value: object, place: str) -> None:
             raise ValueError(f"{place}: {value} has no stable form")
     elif not (value is None or isinstance(value, (str, int, bool))):
         raise ValueError(f"{place}: {value!r} of type {type(value).__name__} has no stable form")
-
-
-def code_digest(modules: Iterable[str], root: Path = ROOT) -> str:
-    """Hexadecimal sha256 of the syntax trees of `modules` (dotted names under `root`), docstrings left out.
-
-    Comments, layout and docstrings do not change it; any other edit does.
-    """
-    total = hashlib.sha256()
-    for name in sorted(modules):
-        path = root / (name.replace(".", "/") + ".py")
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        total.update(f"{name}\0{ast.dump(tree)}\0".encode())
-    return total.hexdigest()

@@ -134,6 +134,11 @@ def power_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     _log_axis(axis, values, label, lambda value: significant(value, 1, scientific_from=1.0))
 
 
+def plain_log_axis(axis: Axis, values: Sequence[float], label: str) -> None:
+    """Make a logarithmic axis of any positive quantity, ticks in plain digits, or powers of ten where they are long."""
+    _log_axis(axis, values, label, lambda value: f"{value:g}" if 1e-3 <= value < 1e4 else significant(value, 1, 1.0))
+
+
 def loss_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     """Make a logarithmic axis of losses over less than a few octaves, ticks at round numbers."""
     low, high = _finite_range(values)
@@ -150,7 +155,8 @@ def _log_axis(axis: Axis, values: Sequence[float], label: str, form) -> None:
     steps = (
         (1, 1.5, 2, 3, 4, 5, 7) if decades < 0.9 else (1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.2 else (1,)
     )
-    powers = range(int(np.floor(np.log10(low / margin))), int(np.ceil(np.log10(high * margin))) + 1)
+    apart = max(1, round(decades / 8))
+    powers = range(int(np.floor(np.log10(low / margin))), int(np.ceil(np.log10(high * margin))) + 1, apart)
     ticks = [step * 10.0**power for power in powers for step in steps]
     _set_scale(axis, low / margin, high * margin)
     _set_ticks(axis, [tick for tick in ticks if low / margin <= tick <= high * margin], form, label)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,24 +42,6 @@ class Record:
     ended: int | None = None
     succeeded: bool = True
     unique: bool = False
-
-
-def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
-    """The leaves of nested JSON under dotted names; a pair of numbers becomes .low and .high, another list its JSON."""
-    leaves: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and len(value) == 2 and all(map(number, value)):
-            leaves |= {f"{prefix}{name}.low": value[0], f"{prefix}{name}.high": value[1]}
-        else:
-            leaves[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list) else value
-    return leaves
-
-
-def number(value: object) -> bool:
-    """True for an int or a float, which MLflow holds as a metric."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def texts(values: dict) -> dict[str, str]:

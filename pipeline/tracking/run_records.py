@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.execution.run_store import RunStore
+from pipeline.plain import flatten, number
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import PLANNED, read_plan
 from pipeline.tracking.dvc_hash import dvc_hash
-from pipeline.tracking.record import Record, flatten, number, texts
+from pipeline.tracking.record import Record, texts
 
 
 def planned_facts(root: Path) -> dict[str, dict]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.execution.run_store import RunStore
+from pipeline.plain import flatten, number
 from pipeline.planning.table import read_plan
 from pipeline.tracking.dvc_hash import dvc_hash
-from pipeline.tracking.record import Dataset, Record, flatten, number, texts
+from pipeline.tracking.record import Dataset, Record, texts
 
 # The outputs of each stage, as in dvc.yaml.
 OUTPUTS = {

@@ -16,13 +16,9 @@ from tests.execution.conftest import blowing_up, broken, make_specs
 def carry_out(specs, root, cluster, tokens, watch=None, seconds=60.0):
     root.mkdir(exist_ok=True)
     store, events = RunStore(root), []
-
-    def note(event):
-        events.append(event)
-        if watch:
-            watch(event)
-
-    failed = Executor(specs, store, cluster, Policy(tokens, 8192, seconds, retries=2), note).run()
+    watchers = [events.append, *([watch] if watch else [])]
+    costs = {spec.run_id: spec.flops for spec in specs}
+    failed = Executor(specs, store, cluster, Policy(tokens, 8192, seconds, retries=2), watchers, costs).run()
     return store, events, failed
 
 

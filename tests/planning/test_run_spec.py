@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.planning.run_spec import RunSpec, canonical_json, code_digest
+from pipeline.planning.run_spec import RunSpec, canonical_json
 
 SPEC = RunSpec("language_model", "trunk", {"width": 64, "rate": 0.01, "batch": {"tokens": 256}}, 0, "data", "code")
 JSON = st.recursive(
@@ -65,14 +65,3 @@ def test_canonical_json_reads_back_as_it_was(value):
 def test_values_without_a_stable_form_are_refused(value, message):
     with pytest.raises(ValueError, match=message):
         canonical_json(value)
-
-
-def test_the_code_digest_sees_code_and_nothing_else(tmp_path):
-    def of(text):
-        (tmp_path / "module.py").write_text(text)
-        return code_digest(["module"], tmp_path)
-
-    plain = of("def f(x):\n    return x + 1\n")
-    assert of('"""A module."""\n# A comment.\ndef f( x ):\n    """Adds."""\n\n    return (x + 1)  # one\n') == plain
-    assert of("def f(x):\n    return x + 2\n") != plain
-    assert of("def f(y):\n    return y + 1\n") != plain

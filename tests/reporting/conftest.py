@@ -137,7 +137,6 @@ prepare:
   sources: [{kind: text, path: corpus}]
   tokenizer: {kind: bytes}
   validation_fraction: 0.05
-plan: {experiments: [language_model]}
 language_model:
   grid: {kind: sizes_by_tokens, widths: [32, 48, 64, 96], tokens: [150000, 300000, 600000, 1200000]}
   replicates: {seeds: [1, 2], widths: [32, 48], max_tokens: 300000}

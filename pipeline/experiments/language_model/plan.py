@@ -8,7 +8,8 @@ from itertools import product
 from pipeline.experiments.experiment import CorpusFacts
 from pipeline.models.size import Size
 from pipeline.params import IsoFlop, LanguageModel, SizesByTokens
-from pipeline.planning.run_spec import RunSpec, code_digest
+from pipeline.planning.code import code_digest
+from pipeline.planning.run_spec import RunSpec
 from pipeline.training.schedule import Course, branch, step_boundary
 
 NUMERIC_MODULES = (
