@@ -4,13 +4,17 @@ READY := .venv/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test bill ui track bench lock clean
+.PHONY: help study laws test bill ui track bench lock clean
 
 help: ## these lines
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
 
 study: $(READY) ## set up if needed, then run the study (dvc repro): corpus to report
 	dvc repro
+
+laws: $(READY) ## test the laws of learning mechanics alone, without the scaling study
+	dvc repro prepare
+	study laws --run
 
 test: $(READY) ## set up if needed, then run the whole test suite
 	ruff check .

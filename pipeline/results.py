@@ -1,4 +1,4 @@
-"""The results of a study as two tables, selected by the plan and never by what happens to lie in the store."""
+"""The results of a study as tables, selected by the plan and never by what happens to lie in the store, and judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from pipeline.execution.run_store import RunStore
-from pipeline.experiments.experiment import Judgement
+from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, reads, step
+from pipeline.params import Params
 from pipeline.plain import flatten
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
@@ -44,11 +45,10 @@ def collect(plan: pl.DataFrame, store: RunStore) -> tuple[pl.DataFrame, pl.DataF
 
 def collect_laws(specs: list[RunSpec], store: RunStore, results: Path) -> None:
     """Writes laws/<name>/{runs,curves}.parquet into the folder `results` for every law that `specs` has runs of."""
-    shutil.rmtree(results / "laws", ignore_errors=True)
-    (results / "laws").mkdir()
+    (results / "laws").mkdir(parents=True, exist_ok=True)
     for name in sorted({spec.experiment for spec in specs}):
         folder = results / "laws" / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         runs, curves = collect_law([spec for spec in specs if spec.experiment == name], store)
         runs.write_parquet(folder / "runs.parquet")
         curves.write_parquet(folder / "curves.parquet")
@@ -76,6 +76,17 @@ def collect_law(specs: list[RunSpec], store: RunStore) -> tuple[pl.DataFrame, pl
             curves.append(store.curve(spec.run_id))
     runs = pl.DataFrame(rows, infer_schema_length=None)
     return runs, pl.concat(curves, how="diagonal_relaxed") if curves else pl.DataFrame({"run_id": []})
+
+
+def judge_law(params: Params, name: str, results: Path) -> Judgement:
+    """What the runs of the law `name` say, from the tables that stage collect left in `results`."""
+    return step(name, "judge")(params.laws.tested[name], *law_tables(name, results))
+
+
+def law_tables(name: str, results: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(runs, curves) that the law `name` is judged by: its own, or those of the experiment that it READS."""
+    source = results if reads(name) == LANGUAGE_MODEL else results / "laws" / name
+    return pl.read_parquet(source / "runs.parquet"), pl.read_parquet(source / "curves.parquet")
 
 
 def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:

@@ -1,31 +1,40 @@
-"""The study as a whole: its experiments, their plan from params.yaml and the corpus, the bill, and what they say."""
+"""The study as a whole: the plan of its experiments from params.yaml and the corpus, the bill, and the training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from pipeline.corpus.shards import open_corpus
-from pipeline.execution.cluster import num_workers
+from pipeline.execution.cluster import Cluster, num_workers
+from pipeline.execution.executor import Executor, Policy
+from pipeline.execution.progress import Display
 from pipeline.execution.run_store import RunStore
 from pipeline.execution.throughput import Throughput
-from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, StudyFacts, reads, step
+from pipeline.experiments.experiment import LANGUAGE_MODEL, StudyFacts, step
 from pipeline.experiments.language_model.plan import describe
-from pipeline.params import Params
+from pipeline.params import Params, Train
 from pipeline.planning.bill import Bill, draw_bill
 from pipeline.planning.run_spec import RunSpec
+from pipeline.tracking import run_mirror
 
 
-def plan_runs(params: Params, tokens: Path, with_language_model: bool = True) -> tuple[list[RunSpec], list[dict]]:
+def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     """The runs of all experiments that are on, and the descriptive columns of each (see planning/table.py)."""
-    corpus = open_corpus(tokens)
-    facts = StudyFacts(corpus.digest, corpus.vocab_size, len(corpus.train), params.language_model)
-    specs = step(LANGUAGE_MODEL, "plan")(params.language_model, facts) if with_language_model else []
+    specs = step(LANGUAGE_MODEL, "plan")(params.language_model, _facts(params, tokens))
     described = [describe(spec, params.language_model.seed) for spec in specs]
-    for name, settings in params.laws.tested.items():
-        specs += step(name, "plan")(settings, facts)
-    return specs, described + [{}] * (len(specs) - len(described))
+    laws = [spec for runs in plan_laws(params, tokens).values() for spec in runs]
+    return specs + laws, described + [{}] * len(laws)
+
+
+def plan_laws(params: Params, tokens: Path) -> dict[str, list[RunSpec]]:
+    """The runs of every law of learning mechanics that is on, by its name."""
+    facts = _facts(params, tokens)
+    return {name: step(name, "plan")(settings, facts) for name, settings in params.laws.tested.items()}
+
+
+def _facts(params: Params, tokens: Path) -> StudyFacts:
+    corpus = open_corpus(tokens)
+    return StudyFacts(corpus.digest, corpus.vocab_size, len(corpus.train), params.language_model)
 
 
 def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
@@ -34,12 +43,14 @@ def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
     return draw_bill(specs, store.status, throughput.seconds, num_workers(), throughput.basis)
 
 
-def judge_law(params: Params, name: str, results: Path) -> Judgement:
-    """What the runs of the law `name` say, from the tables that stage collect left in `results`."""
-    return step(name, "judge")(params.laws.tested[name], *law_tables(name, results))
-
-
-def law_tables(name: str, results: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(runs, curves) that the law `name` is judged by: its own, or those of the experiment that it READS."""
-    source = results if reads(name) == LANGUAGE_MODEL else results / "laws" / name
-    return pl.read_parquet(source / "runs.parquet"), pl.read_parquet(source / "curves.parquet")
+def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path) -> dict[str, str]:
+    """Trains every run of `specs` that is not settled; run_id -> reason of those that failed."""
+    bill = make_bill(specs, store)
+    print(bill.summary, flush=True)
+    for folder in ("runs", "telemetry"):
+        (store.root / folder).mkdir(exist_ok=True)
+    if not bill.new:
+        return {}
+    policy = Policy(tokens.resolve(), settings.micro_batch_tokens, settings.checkpoint_seconds, settings.retries)
+    with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
+        return Executor(specs, store, cluster, policy, (display, track), bill.seconds).run()

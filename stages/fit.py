@@ -8,9 +8,8 @@ import polars as pl
 
 from pipeline.experiments.experiment import LANGUAGE_MODEL, step
 from pipeline.params import read_params
-from pipeline.results import write_judgements
+from pipeline.results import judge_law, write_judgements
 from pipeline.stage import run_stage
-from pipeline.study import judge_law
 from pipeline.tracking import mirror
 
 RESULTS = Path("results")

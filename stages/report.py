@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.experiments.language_model.describe import describe
 from pipeline.experiments.language_model.draw import draw
 from pipeline.params import read_params
 from pipeline.reporting.inputs import read_inputs
+from pipeline.reporting.law_parts import law_part
 from pipeline.reporting.provenance import read_provenance
 from pipeline.reporting.report import Part, build_page, write_page
+from pipeline.reporting.tuning import tuning
 from pipeline.stage import run_stage
 from pipeline.tracking import mirror
 
 ROOT = Path()
-CHAPTERS = {"language_model": (describe, draw)}
 
 
 def main() -> None:
@@ -27,14 +30,12 @@ def write_report() -> None:
     """Reads what the stages before left, and writes reports/index.html with its figures and tables."""
     params = read_params()
     inputs = read_inputs(ROOT)
-    parts = []
-    for name, judged in inputs.experiments.items():
-        words, paint = CHAPTERS[name]
-        tables = inputs.tables[name]
-        runs = inputs.runs.filter(inputs.runs["experiment"] == name)
-        chapter = words(judged["summary"], tables, runs, getattr(params, name))
-        parts.append(Part(chapter, paint(judged["summary"], tables, runs, inputs.curves)))
-    page = build_page(params, inputs, parts, read_provenance(ROOT))
+    judged, tables = inputs.experiments[LANGUAGE_MODEL], inputs.tables[LANGUAGE_MODEL]
+    chapter = describe(judged["summary"], tables, inputs.runs, params.language_model)
+    chapter = replace(chapter, abstract=(*chapter.abstract, *tuning(inputs.experiments)[0]))
+    parts = [Part(chapter, draw(judged["summary"], tables, inputs.runs, inputs.curves))]
+    laws = [law_part(name, inputs.experiments[name], ROOT / "results") for name in params.laws.tested]
+    page = build_page(params, inputs, parts, laws, read_provenance(ROOT))
     write_page(ROOT / "reports", page)
     print(f"reports/index.html: {len(page.html.encode()) / 1e6:.2f} MB, {len(page.files)} figures and tables beside it")
 

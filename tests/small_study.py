@@ -34,3 +34,19 @@ MANIFEST = {
     "split": {"fraction": 0.05, "seed": 0, "rule": "hash of the text"},
     "tokenizer": {"kind": "bytes"},
 }
+
+LAW = """
+laws:
+  deep_linear:
+    seeds: [0, 1]
+    num_inputs: 6
+    num_hidden: 8
+    strengths: [2.0, 1.0]
+    initial: 0.001
+    rates: [0.01, 0.005]
+    stability: [0.9, 1.1]
+    conditions: [1.0, 4.0]
+    imbalances: [0.5, 2.0]
+    scales: [0.1, 0.000001]
+"""
+"""One law of learning mechanics with the cheapest dials, as text to put behind SMALL."""

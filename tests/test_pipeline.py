@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from pipeline.params import read_params
-from tests.small_study import SMALL
+from tests.small_study import LAW, SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -115,6 +115,24 @@ def test_an_unchanged_study_and_a_comment_retrain_nothing(copy):
     source.write_text("# A comment.\n" + source.read_text())
     assert "18 runs planned: 0 new, 18 reused" in run(copy, "dvc", "repro")
     assert records(copy) == before
+
+
+def test_a_law_beside_the_study_costs_its_own_runs_and_no_others(copy):
+    kept = records(copy)
+    change(copy, "report: {}", "report: {}" + LAW)
+    printed = run(copy, "dvc", "repro")
+    assert "38 runs planned: 20 new, 18 reused" in printed
+    assert records(copy).items() >= kept.items()
+    page = (copy / "reports/index.html").read_text()
+    assert "Deep linear networks" in page
+    before, judged = records(copy), (copy / "results/laws/deep_linear/runs.parquet").read_bytes()
+    change(copy, "imbalances: [0.5, 2.0]", "imbalances: [0.5, 3.0]")
+    assert "38 runs planned: 2 new, 36 reused" in run(copy, "dvc", "repro")
+    assert records(copy).items() >= before.items()
+    change(copy, "imbalances: [0.5, 3.0]", "imbalances: [0.5, 2.0]")
+    shutil.rmtree(copy / "runs")
+    assert "38 runs planned: 38 new, 0 reused" in run(copy, "dvc", "repro", STUDY_WORKERS="1")
+    assert (copy / "results/laws/deep_linear/runs.parquet").read_bytes() == judged
 
 
 def test_another_learning_rate_retrains_everything(copy):

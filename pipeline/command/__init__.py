@@ -25,14 +25,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
-    from pipeline.command import fit, predict
+    from pipeline.command import fit, laws, predict
 
     parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for function in (bill, track, ui):
         command = commands.add_parser(function.__name__, help=function.__doc__.splitlines()[0])
         command.set_defaults(call=lambda arguments, function=function: function())
-    for module, name in ((fit, "fit"), (predict, "predict")):
+    for module, name in ((fit, "fit"), (predict, "predict"), (laws, "laws")):
         line = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
         module.add_arguments(command)

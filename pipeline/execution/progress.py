@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -25,6 +26,8 @@ class Display:
     def __init__(self, bill: Bill):
         self.expected = {line.spec.run_id: line.seconds for line in bill.new}
         self.total, self.workers, self.minutes = len(bill.new), bill.workers, bill.minutes
+        self.lines = bill.new
+        self.left = Counter(line.spec.experiment for line in bill.new)
         self.ended: set[str] = set()
         self.tokens: dict[str, tuple[int, int]] = {}
         self.began = time.monotonic()
@@ -62,6 +65,10 @@ class Display:
             return
         self.ended.add(run_id)
         self.bar.update(self.task, completed=len(self.ended), note=self.note())
+        if not event.spec.flops:
+            self._law_goes_on(event.spec.experiment)
+            if event.kind == "finished":
+                return
         result, outcome = event.result, event.kind
         if event.kind == "finished" and "loss" in result.scalars:
             outcome = f"loss {result.scalars['loss']:.4f} nats/token"
@@ -71,12 +78,20 @@ class Display:
             f"  [{len(self.ended)}/{self.total}] {event.spec.label}: {outcome}; {self.note()}", markup=False
         )
 
+    def _law_goes_on(self, law: str) -> None:
+        """One line for all runs of a law of learning mechanics, once the last of them has ended."""
+        self.left[law] -= 1
+        if not self.left[law]:
+            total = sum(line.spec.experiment == law for line in self.lines)
+            self.console.print(f"  [{len(self.ended)}/{self.total}] {law}: {total} runs ended; {self.note()}")
+
     def note(self) -> str:
-        """Tokens a second over all workers, and the time left."""
+        """Tokens a second over all workers, where any are seen, and the time left."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         seen = sum(last - first for first, last in self.tokens.values())
         total = sum(self.expected.values())
         done = sum(self.expected.get(run_id, 0.0) for run_id in self.ended)
         planned = self.minutes * 60 / total if total else 0.0
         pace = elapsed / done if done > total / 10 else planned
-        return f"{seen / elapsed / 1e3:.1f}k tokens/s, about {(total - done) * pace / 60:.1f} min left"
+        speed = f"{seen / elapsed / 1e3:.1f}k tokens/s, " if seen else ""
+        return f"{speed}about {max(total - done, 0.0) * pace / 60:.1f} min left"

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Literal
 
 import numpy as np
@@ -149,3 +150,14 @@ def step(experiment: str, name: Literal["plan", "run", "measure", "judge", "draw
 def reads(law: str) -> str:
     """The experiment whose runs the law is judged by: its own, unless its module says READS = another."""
     return getattr(import_module(f"{LAWS}.{law}"), "READS", law)
+
+
+def described(law: str) -> tuple[str, str]:
+    """(title, docstring) of a law's module: what it says of itself."""
+    module = import_module(f"{LAWS}.{law}")
+    return module.TITLE, module.__doc__
+
+
+def known_laws() -> list[str]:
+    """The names of all laws of learning mechanics there are, whether params.yaml has them or not, sorted."""
+    return sorted(module.name for module in iter_modules(import_module(LAWS).__path__))

@@ -16,6 +16,7 @@ from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.numbers import count, duration, significant, whole
 from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.tables import Table, words
+from pipeline.reporting.tuning import tuning
 
 LOOKS = {"yes": "holds", "partly": "undetermined", "no": "violated"}
 
@@ -46,7 +47,7 @@ def checklist_table(params: Params, inputs: Inputs, provenance: Provenance, expe
         f"and results: {met} of {len(flat)} in full. “Partly” and “no” are what a reader should hold against it."
     )
     return Table(
-        "checklist" if len(inputs.experiments) == 1 else f"checklist_{experiment}",
+        "checklist",
         "What is reported, and what is not",
         caption,
         ("question", "answer", "reported"),
@@ -66,12 +67,7 @@ def _training_items(settings: LanguageModel, summary: dict[str, Any], runs: pl.D
         _schedule(settings),
         _hyperparameters(settings),
         _over_sizes(settings),
-        Item(
-            "Were the hyperparameters tuned for these sizes?",
-            "No search is part of this study: the settings above were given. A law of badly tuned sizes has other "
-            "exponents, so this is for the reader to judge.",
-            "no",
-        ),
+        _tuned(inputs),
         _corpus(inputs.manifest),
         _cost(runs, inputs.telemetry),
     ]
@@ -162,6 +158,19 @@ def _over_sizes(settings: LanguageModel) -> Item:
         "They do not: every width has the same rates, which then suit some sizes better than others.",
         "partly",
     )
+
+
+def _tuned(inputs: Inputs) -> Item:
+    question = "Were the hyperparameters tuned for these sizes?"
+    said, inside = tuning(inputs.experiments)
+    if not said:
+        return Item(
+            question,
+            "No search is part of this study: the settings above were given. A law of badly tuned sizes has other "
+            "exponents, so this is for the reader to judge.",
+            "no",
+        )
+    return Item(question, " ".join(said), "yes" if inside else "partly")
 
 
 def _corpus(manifest: dict[str, Any]) -> Item:

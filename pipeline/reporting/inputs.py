@@ -52,7 +52,7 @@ def read_inputs(root: Path) -> Inputs:
         planned=_parquet(root / "plan/runs.parquet"),
         telemetry=_telemetry(root / "telemetry"),
         experiments=experiments,
-        tables={name: _tables(root / "results/fit" / name) for name in experiments},
+        tables={name: read_tables(root / "results/fit" / name) for name in experiments},
         manifest=_json(root / "data/tokens/manifest.json"),
         coverage=_coverage(root / "benchmarks/results/coverage.csv"),
     )
@@ -76,7 +76,7 @@ def _parquet(path: Path) -> pl.DataFrame:
         raise ValueError(f"{path}: not parquet: {error}") from None
 
 
-def _tables(folder: Path) -> dict[str, pl.DataFrame]:
+def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
     """The csv tables of a folder by name; an empty file of a table without rows keeps its columns."""
     return {path.stem: pl.read_csv(path, infer_schema_length=None) for path in sorted(folder.glob("*.csv"))}
 

@@ -27,6 +27,8 @@ from pipeline.reporting.numbers import count
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56b4e9", "#e69f00")
 """Okabe and Ito's palette."""
+MOST_DOTS = 40
+"""Points of a curve up to which each of them is marked."""
 
 
 def panel(
@@ -67,7 +69,8 @@ def panel(
                 label = ", ".join(text for text in (_said(key), words) if text)
                 colour = colours[key, column]
                 line = "-" if joined and theory is None else "none"
-                axes.plot(part[x], part[column], marker="o", ms=3.8, lw=0.9, ls=line, color=colour, label=label)
+                marker = "o" if len(part) <= MOST_DOTS or line == "none" else None
+                axes.plot(part[x], part[column], marker=marker, ms=3.8, lw=0.9, ls=line, color=colour, label=label)
                 if error:
                     bars = 1.96 * part[error].fill_null(0.0).fill_nan(0.0)
                     axes.errorbar(part[x], part[column], yerr=bars, fmt="none", ecolor=colour, elinewidth=0.9)

@@ -17,8 +17,9 @@ from pipeline.reporting import study_tables
 from pipeline.reporting.chapter import Chapter, Figure
 from pipeline.reporting.checklist import checklist_table
 from pipeline.reporting.inputs import Inputs
+from pipeline.reporting.law_parts import LawPart, opening_table
 from pipeline.reporting.provenance import Provenance
-from pipeline.reporting.tables import Table, csv_text, findings_table
+from pipeline.reporting.tables import Table, csv_text
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,17 @@ class Page:
     files: dict[str, str]
 
 
-def build_page(params: Params, inputs: Inputs, parts: Sequence[Part], provenance: Provenance) -> Page:
+def build_page(
+    params: Params, inputs: Inputs, parts: Sequence[Part], laws: Sequence[LawPart], provenance: Provenance
+) -> Page:
     """The report of a study. The same values give the same text."""
-    findings = [finding for name in inputs.experiments for finding in inputs.experiments[name]["findings"]]
-    judged = [tables["excluded"] for tables in inputs.tables.values() if len(tables.get("excluded", ()))]
-    verdicts = findings_table(findings)
+    studied = [part.chapter.name for part in parts]
+    judged = [inputs.tables[name]["excluded"] for name in studied if len(inputs.tables[name].get("excluded", ()))]
+    verdicts = opening_table(
+        [finding for name in studied for finding in inputs.experiments[name]["findings"]],
+        {law.name: (law.title, inputs.experiments[law.name]["findings"]) for law in laws},
+        {figure.name for part in (*parts, *laws) for figure in part.figures},
+    )
     runs = (
         study_tables.excluded_table(inputs.runs, pl.concat(judged, how="diagonal_relaxed") if judged else None),
         study_tables.runs_table(inputs.runs, inputs.telemetry),
@@ -53,15 +60,17 @@ def build_page(params: Params, inputs: Inputs, parts: Sequence[Part], provenance
         study_tables.bill_table(inputs.runs, inputs.planned, inputs.telemetry),
     )
     origin = study_tables.provenance_tables(provenance)
-    checklists = tuple(checklist_table(params, inputs, provenance, name) for name in inputs.experiments)
+    checklists = tuple(checklist_table(params, inputs, provenance, name) for name in studied)
     coverage = study_tables.coverage_table(inputs.coverage)
     chapters = [part.chapter for part in parts]
     of_parts = (table for one in chapters for table in (*one.tables, *one.checks, *one.runs))
-    every_table = (verdicts, *of_parts, *checklists, *runs, *setup, coverage, *origin)
+    of_laws = (law.findings for law in laws)
+    every_table = (verdicts, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *origin)
     html = _template().render(
         study=params.study.name,
         subtitle=params.report.subtitle,
         parts=parts,
+        laws=laws,
         verdicts=verdicts,
         runs=runs,
         checklists=checklists,
@@ -69,22 +78,28 @@ def build_page(params: Params, inputs: Inputs, parts: Sequence[Part], provenance
         coverage=coverage,
         origin=origin,
     )
-    return Page(html, _files([figure for part in parts for figure in part.figures], every_table))
+    return Page(html, files_of([figure for part in (*parts, *laws) for figure in part.figures], every_table))
 
 
 def write_page(folder: Path, page: Page) -> None:
     """Write index.html and the files beside it into `folder`, and remove figures and tables of an earlier report."""
     for kind in ("figures", "tables"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        for path in sorted((folder / kind).iterdir()):
+        for path in sorted((folder / kind).glob("*")):
             if f"{kind}/{path.name}" not in page.files:
                 path.unlink()
-    for name, text in page.files.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    write_files(folder, page.files)
     (folder / "index.html").write_text(page.html, encoding="utf-8", newline="\n")
 
 
-def _files(figures: Sequence[Figure], tables: Sequence[Table]) -> dict[str, str]:
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write the texts of `files` to their paths under `folder`."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def files_of(figures: Sequence[Figure], tables: Sequence[Table]) -> dict[str, str]:
+    """The files of figures and tables by path relative to the page."""
     files: dict[str, str] = {}
     for name, text in (
         *((f"figures/{figure.name}.svg", figure.svg) for figure in figures),

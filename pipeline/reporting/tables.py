@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -34,12 +34,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `numeric` keeps it on one line, `verdict` colours it, `note` is a smaller line under it."""
+    """A table cell; `numeric` keeps it on one line, `verdict` colours it, `note` is a smaller line under it, `link` the
+    id of a place on the page that it leads to."""
 
     pieces: tuple[Piece, ...]
     numeric: bool = False
     verdict: str | None = None
     note: str = ""
+    link: str | None = None
 
     @property
     def text(self) -> str:
@@ -68,9 +70,9 @@ class Table:
     groups: tuple[str, ...] = ()
 
 
-def words(text: Any, verdict: str | None = None, note: str = "") -> Cell:
+def words(text: Any, verdict: str | None = None, note: str = "", link: str | None = None) -> Cell:
     """A cell of words; None becomes a dash."""
-    return Cell((Piece(DASH if text is None else str(text)),), verdict=verdict, note=note)
+    return Cell((Piece(DASH if text is None else str(text)),), verdict=verdict, note=note, link=link)
 
 
 def number(value: Number, form: Callable[[Number], str]) -> Cell:
@@ -138,48 +140,6 @@ def of_facts(name: str, title: str, caption: str, facts: Sequence[tuple[str, Any
     frame = pl.DataFrame(shown, schema={"name": pl.String, "value": pl.String}, orient="row")
     rows = tuple((words(key), words(value)) for key, value in shown)
     return Table(name, title, caption, ("name", "value"), rows, frame, row_headed=True, **options)
-
-
-def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
-    """Every finding with its verdict, what was predicted and measured, and where it holds."""
-    rows, flat = [], []
-    for finding in findings:
-        low, high = finding.get("interval") or (None, None)
-        regime = "; ".join(_regime(part) for part in finding.get("regime") or [])
-        rows.append(
-            (
-                words(finding["law"], note=finding["formula"]),
-                words(finding["verdict"].replace("_", " "), finding["verdict"]),
-                words(finding["statement"], note=f"Source: {finding['source']}"),
-                number(finding["predicted"], significant),
-                replace(estimate(finding["measured"], (low, high)), note=finding["unit"]),
-                number(finding["tolerance"], significant),
-                words(regime or None),
-            )
-        )
-        plain = {key: finding[key] for key in ("law", "verdict", "statement", "formula", "source", "unit")}
-        sizes = {key: finding[key] for key in ("predicted", "measured", "tolerance")}
-        flat.append(plain | sizes | {"low": low, "high": high, "regime": regime})
-    numbers = dict.fromkeys(("predicted", "measured", "tolerance", "low", "high"), pl.Float64)
-    frame = pl.DataFrame(flat, schema_overrides=numbers) if flat else pl.DataFrame({"law": []})
-    header = ("law", "verdict", "statement", "predicted", "measured", "tolerance", "regime")
-    caption = (
-        "“Holds”: within the tolerance. “Violated”: outside it. “Not reached”: the runs never entered the regime. "
-        "“Undetermined”: the error is larger than the tolerance."
-    )
-    return Table("findings", "Verdicts", caption, header, tuple(rows), frame, row_headed=True)
-
-
-def _regime(part: Mapping[str, Any]) -> str:
-    low, high, variable, unit = part["low"], part["high"], part["variable"], part["unit"]
-    broke = f", broke at {count(part['broke_at'])}" if known(part.get("broke_at")) else ""
-    if known(low) and known(high):
-        return f"{variable} {count(low)} to {count(high)} {unit}{broke}"
-    if known(low):
-        return f"{variable} from {count(low)} {unit}{broke}"
-    if known(high):
-        return f"{variable} up to {count(high)} {unit}{broke}"
-    return f"{variable}: no range seen{broke}"
 
 
 def csv_text(frame: pl.DataFrame) -> str:

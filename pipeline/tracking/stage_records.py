@@ -20,7 +20,7 @@ OUTPUTS = {
     "prepare": ("data/tokens",),
     "plan": ("plan/runs.parquet",),
     "train": ("runs", "telemetry"),
-    "collect": ("results/runs.parquet", "results/runs.csv", "results/curves.parquet"),
+    "collect": ("results/runs.parquet", "results/runs.csv", "results/curves.parquet", "results/laws"),
     "fit": ("results/fit", "results/findings.json"),
     "report": ("reports",),
 }

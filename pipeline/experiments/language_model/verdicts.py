@@ -69,6 +69,7 @@ def _power_law(evidence: Evidence) -> Finding:
         tolerance=tolerance,
         verdict=verdict,
         regime=regime,
+        figure="loss_against_compute",
     )
 
 
@@ -107,6 +108,7 @@ def _extrapolation(evidence: Evidence) -> Finding:
         tolerance=HOLDOUT_TOLERANCE,
         verdict=verdict,
         regime=regime,
+        figure="predicted_against_measured",
     )
 
 
@@ -146,6 +148,7 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
         tolerance=EXPONENT_TOLERANCE,
         verdict=verdict,
         regime=[_regime("C", "FLOPs", C if verdict == "holds" else np.array([]), None)],
+        figure="exponent_by_approach",
     )
 
 

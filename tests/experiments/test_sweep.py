@@ -1,0 +1,49 @@
+"""Slopes and crossings of known curves."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline.experiments.sweep import crossing, estimate_of, local_slopes, log_slope, mean_over_seeds, slope_over_seeds
+
+X = np.geomspace(1, 100, 9)
+
+
+def test_a_power_law_has_its_exponent_everywhere():
+    assert log_slope(X, 3 * X**-0.7) == pytest.approx(-0.7)
+    assert local_slopes(X, 3 * X**-0.7) == pytest.approx((-0.7, -0.7))
+
+
+def test_a_bend_shows_in_the_local_slopes():
+    low, high = local_slopes(X, 1 / X + 0.05)
+    assert low < high - 0.2
+
+
+def test_the_slope_over_seeds_has_the_spread_of_the_seeds():
+    exponents = [-0.5, -0.6, -0.55]
+    runs = pl.concat([pl.DataFrame({"seed": seed, "x": X, "y": X**a}) for seed, a in enumerate(exponents)])
+    found = slope_over_seeds(runs, "x", "y")
+    assert found.value == pytest.approx(np.mean(exponents))
+    assert found.error == pytest.approx(np.std(exponents, ddof=1) / np.sqrt(3))
+
+
+def test_a_crossing_of_a_power_law_is_exact_whatever_the_order():
+    place, bracket = crossing(X[::-1], (X**2)[::-1], 50.0)
+    assert place == pytest.approx(np.sqrt(50))
+    assert bracket[0] < place < bracket[1]
+
+
+def test_a_curve_that_stays_on_one_side_has_no_crossing():
+    assert crossing(X, X, 1000.0) == (None, None)
+
+
+def test_values_that_are_not_finite_are_not_crossed():
+    assert crossing([1.0, 2.0, 3.0], [0.5, np.inf, 2.0], 1.0) == (None, None)
+
+
+def test_the_mean_over_seeds_carries_its_standard_error():
+    runs = pl.DataFrame({"seed": [0, 1, 0, 1], "x": [2, 2, 1, 1], "y": [1.0, 3.0, 5.0, 5.0]})
+    table = mean_over_seeds(runs, "x", "y")
+    assert table["x"].to_list() == [1, 2]
+    second = estimate_of(table.row(1, named=True), "y")
+    assert (second.value, second.error, second.num) == (2.0, pytest.approx(1.0), 2)
