@@ -14,6 +14,7 @@ language_model:
   batch: {tokens: 256, growth_from: 60_000}
   schedule: {kind: wsd, warmup_tokens: 2_560}
   evaluation: {windows: 128, windows_per_document: 64}
+laws: {}
 train: {micro_batch_tokens: 8192, checkpoint_seconds: 0.5, retries: 2}
 collect: {}
 fit: {convention: non_embedding, bootstrap: 100}
@@ -35,8 +36,7 @@ MANIFEST = {
     "tokenizer": {"kind": "bytes"},
 }
 
-LAW = """
-laws:
+LAW = """laws:
   deep_linear:
     seeds: [0, 1]
     num_inputs: 6
@@ -49,4 +49,4 @@ laws:
     imbalances: [0.5, 2.0]
     scales: [0.1, 0.000001]
 """
-"""One law of learning mechanics with the cheapest dials, as text to put behind SMALL."""
+"""One law of learning mechanics with the cheapest dials, as text in place of the empty section of SMALL."""

@@ -123,7 +123,8 @@ def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFram
         "flops_per_second": ("FLOP/s", "flops"),
     }
     last = frame.row(-1, named=True)
-    missing = len(planned.join(runs, on="run_id", how="anti"))
+    studied = planned.filter(pl.col("experiment").is_in(runs["experiment"].unique().to_list()))
+    missing = len(studied.join(runs, on="run_id", how="anti"))
     own, scratch, timed = last["flops_own"], last["C_point"], last["timed"]
     caption = (
         f"{whole(last['runs'])} runs planned, {significant(own, 3, 1.0)} FLOPs. Training each point from scratch "

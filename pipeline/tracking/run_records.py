@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from pipeline.execution.run_store import RunStore
+from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.plain import flatten, number
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import PLANNED, read_plan
@@ -35,7 +37,10 @@ def run_hash(store: RunStore, run_id: str) -> str:
 
 
 def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
-    """The record of a settled training run; `facts` are its planned columns, None for a run of an earlier plan."""
+    """The record of a settled training run; `facts` are its planned columns, None for a run of an earlier plan.
+
+    The curve of a law's run is an artifact: as metrics, hundreds of short runs would cost more than they took.
+    """
     result, telemetry = store.result(run_id), store.telemetry(run_id) or {}
     spec = RunSpec.from_json((store.folder(run_id) / "spec.json").read_text())
     volatile = {name: value for name, value in telemetry.items() if name not in ("run_id", "label", "flops_own")}
@@ -46,6 +51,7 @@ def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
     tags |= {"parent_id": spec.needs} if spec.needs else {}
     tags |= {"checkpoint": store.checkpoint(run_id)} if result["status"] == "finished" else {}
     known = {"experiment": spec.experiment, "kind": spec.kind, "seed": spec.seed, "flops_own": spec.flops}
+    studied = spec.experiment == LANGUAGE_MODEL
     ended = _milliseconds(telemetry.get("finished_at"))
     return Record(
         name=spec.label or run_id,
@@ -55,7 +61,8 @@ def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
         params=texts(flatten(spec.settings) | known | _without_ids(facts or {})),
         metrics=result["scalars"] | {name: float(x) for name, x in measured.items() if number(x)},
         step=result["done"],
-        curves=store.curve(run_id).drop("run_id"),
+        curves=store.curve(run_id).drop("run_id") if studied else pl.DataFrame(),
+        artifacts=() if studied else ((store.folder(run_id) / "curve.parquet", ""),),
         began=ended and ended - round(1000 * telemetry.get("seconds", 0)),
         ended=ended,
         succeeded=result["status"] == "finished",
@@ -88,11 +95,28 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
             unique=True,
         )
 
-    return {row["run_id"]: lambda row=row: record(row) for row in runs.iter_rows(named=True)}
+    def of_law(law: str, source: Path, row: dict) -> Record:
+        facts = _without_ids(row)
+        return Record(
+            name=f"{law}: {row['kind']} seed {row['seed']}",
+            identity={"run_id": row["run_id"]},
+            hashes={"dvc_hash": dvc_hash(source)},
+            tags={"status": row["status"], "mirrors": str(source.relative_to(root))},
+            params=texts({name: value for name, value in facts.items() if not number(value)}),
+            metrics={name: float(value) for name, value in facts.items() if number(value)},
+            succeeded=row["status"] == "finished",
+            unique=True,
+        )
+
+    records = {row["run_id"]: partial(record, row) for row in runs.iter_rows(named=True)}
+    for source in sorted((root / "results/laws").glob("*/runs.parquet")):
+        rows = pl.read_parquet(source).filter(pl.col("status") != "failed").iter_rows(named=True)
+        records |= {row["run_id"]: partial(of_law, source.parent.name, source, row) for row in rows}
+    return records
 
 
 def _without_ids(facts: dict) -> dict:
-    return {name: value for name, value in facts.items() if name not in ("run_id", "parent_id")}
+    return {name: value for name, value in facts.items() if name not in ("run_id", "parent_id") and value is not None}
 
 
 def _milliseconds(moment: str | None) -> int | None:

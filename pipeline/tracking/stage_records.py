@@ -61,7 +61,7 @@ def _planned(root: Path) -> dict:
     digests = {name: ",".join(sorted({getattr(x, name) for x in specs})) for name in ("data_digest", "code_digest")}
     return {
         "tags": digests,
-        "params": {name: ",".join(sorted(set(table[name]))) for name in ("experiment", "recipe")},
+        "params": {name: ",".join(sorted(set(table[name].drop_nulls()))) for name in ("experiment", "recipe")},
         "metrics": {"num_runs": len(table), "flops": table["flops_own"].sum()} | kinds | extent,
         "texts": {_PLAN.replace("parquet", "csv"): table.write_csv()},
     }

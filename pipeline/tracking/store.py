@@ -144,11 +144,12 @@ class MlflowStore:
             for name in record.curves.columns[1:]:
                 points = record.curves.select(record.curves.columns[0], name).iter_rows()
                 metrics += [Metric(name, float(value), now, step) for step, value in points]
-        for start in range(0, len(metrics), _METRICS_A_BATCH):
-            self._client.log_batch(mlflow_id, metrics=metrics[start : start + _METRICS_A_BATCH])
         params = [Param(name, value) for name, value in record.params.items()]
-        for start in range(0, len(params), _TEXTS_A_BATCH):
-            self._client.log_batch(mlflow_id, params=params[start : start + _TEXTS_A_BATCH])
+        while metrics or params:
+            now_params = params[:_TEXTS_A_BATCH]
+            now_metrics = metrics[: _METRICS_A_BATCH - len(now_params)]
+            self._client.log_batch(mlflow_id, metrics=now_metrics, params=now_params)
+            metrics, params = metrics[len(now_metrics) :], params[len(now_params) :]
         if record.dataset:
             data = record.dataset
             entity = Dataset(data.name, data.digest[:_DIGEST_LENGTH], "local", data.source, profile=data.profile)

@@ -36,7 +36,8 @@ def row(printed, law):
 def folder(tmp_path_factory):
     """A project with a small prepared corpus, and one law that is on and has never run."""
     root = tmp_path_factory.mktemp("laws")
-    (root / "params.yaml").write_text(SMALL.replace("pipeline/**/*.py", str(ROOT / "pipeline/corpus/*.py")) + LAW)
+    text = SMALL.replace("pipeline/**/*.py", str(ROOT / "pipeline/corpus/*.py")).replace("laws: {}\n", LAW)
+    (root / "params.yaml").write_text(text)
     prepare_corpus(read_params(root / "params.yaml").prepare, root / "data/tokens", lambda *_: None)
     return root
 

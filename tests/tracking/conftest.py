@@ -23,7 +23,7 @@ from pipeline.experiments.language_model.plan import describe, plan
 from pipeline.params import read_params
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import plan_table
-from pipeline.results import collect
+from pipeline.results import collect, collect_laws
 from tests.small_study import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +88,7 @@ class Toy:
         runs.write_parquet(self.root / "results/runs.parquet")
         runs.write_csv(self.root / "results/runs.csv")
         curves.write_parquet(self.root / "results/curves.parquet")
+        collect_laws([], self.store, self.root / "results")
 
     def publish(self) -> None:
         write(self.root / "results/findings.json", json.dumps({"experiments": FINDINGS}))
