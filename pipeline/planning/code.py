@@ -40,7 +40,7 @@ def reached_digest(module: str, function: str, root: Path = ROOT) -> str:
     waiting, seen = [(module, function)], {}
     while waiting:
         place = waiting.pop()
-        if place in seen or place[0].startswith(WITHOUT_NUMBERS):
+        if place in seen or any(f"{place[0]}.".startswith(f"{name}.") for name in WITHOUT_NUMBERS):
             continue
         table = _definitions(root, place[0])
         node = table.get(place[1])

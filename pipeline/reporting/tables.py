@@ -85,10 +85,11 @@ def estimate(value: Number, bounds: Sequence[Number] | None, form: Callable[[Num
     low, high = bounds or (None, None)
     if not (known(value) and known(low) and known(high)):
         return number(value, form or significant)
-    huge = max(abs(low), abs(high), abs(value)) >= 1e6
+    largest = max(abs(low), abs(high), abs(value))
     places = places_for(low, high, value)
-    form = form or (significant if huge else lambda bound: decimal(bound, places))
-
+    form = form or (significant if largest >= 1e6 or largest < 1e-3 else lambda bound: decimal(bound, places))
+    if low == high:
+        return number(value, form)
     pieces = (Piece(form(value), value), Piece(" ["), Piece(form(low), low), Piece(", "), Piece(form(high), high))
     return Cell((*pieces, Piece("]")), numeric=True)
 

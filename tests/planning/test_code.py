@@ -1,7 +1,11 @@
 """The identity of code follows what computes a number, wherever it lies, and nothing else."""
 
+import hashlib
+
 import pytest
 
+from pipeline.experiments.experiment import known_laws
+from pipeline.params import LAWS
 from pipeline.planning.code import code_digest, reached_digest
 
 LAW = """
@@ -82,6 +86,13 @@ def test_an_edit_of_what_run_reaches_changes_the_digest(project, before, after):
 )
 def test_an_edit_of_anything_else_does_not(project, before, after):
     assert project(before, after) == project()
+
+
+@pytest.mark.parametrize("law", known_laws())
+def test_the_digest_of_every_law_reaches_its_own_run(law):
+    digests = {reached_digest(f"{LAWS}.{law}", name) for name in ("run", "judge")}
+    assert len(digests) == 2
+    assert hashlib.sha256().hexdigest() not in digests
 
 
 def test_a_function_that_is_not_there_is_named(tmp_path):
