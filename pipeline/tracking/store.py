@@ -135,7 +135,7 @@ class MlflowStore:
         return self._client.create_run(self._experiment_id, start_time=began, tags=tags, run_name=name).info.run_id
 
     def _fill(self, mlflow_id: str, record: Record) -> None:
-        """The hashes and the end come last, so that a run cut off here is seen to be incomplete."""
+        """The end comes last, so that a run cut off here is seen to be incomplete."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         now = record.ended or round(1000 * time.time())
@@ -145,19 +145,17 @@ class MlflowStore:
                 points = record.curves.select(record.curves.columns[0], name).iter_rows()
                 metrics += [Metric(name, float(value), now, step) for step, value in points]
         params = [Param(name, value) for name, value in record.params.items()]
-        while metrics or params:
-            now_params = params[:_TEXTS_A_BATCH]
-            now_metrics = metrics[: _METRICS_A_BATCH - len(now_params)]
-            self._client.log_batch(mlflow_id, metrics=now_metrics, params=now_params)
-            metrics, params = metrics[len(now_metrics) :], params[len(now_params) :]
+        tags = [RunTag(name, value) for name, value in (record.tags | record.hashes).items()]
+        while metrics or params or tags:
+            texts = {"params": params[:_TEXTS_A_BATCH], "tags": tags[:_TEXTS_A_BATCH]}
+            numbers = metrics[: _METRICS_A_BATCH - sum(map(len, texts.values()))]
+            self._client.log_batch(mlflow_id, metrics=numbers, **texts)
+            metrics, params, tags = metrics[len(numbers) :], params[_TEXTS_A_BATCH:], tags[_TEXTS_A_BATCH:]
         if record.dataset:
             data = record.dataset
             entity = Dataset(data.name, data.digest[:_DIGEST_LENGTH], "local", data.source, profile=data.profile)
             self._client.log_inputs(mlflow_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
         self._upload(mlflow_id, record)
-        tags = [RunTag(name, value) for name, value in (record.tags | record.hashes).items()]
-        for start in range(0, len(tags), _TEXTS_A_BATCH):
-            self._client.log_batch(mlflow_id, tags=tags[start : start + _TEXTS_A_BATCH])
         status = "FINISHED" if record.succeeded else "FAILED"
         self._client.set_terminated(mlflow_id, status, end_time=record.ended)
 
