@@ -260,8 +260,8 @@ class Laws(Section):
 
     @property
     def tested(self) -> dict[str, Section]:
-        """The settings of every law that is on, by name, in alphabetical order."""
-        return {name: getattr(self, name) for name in sorted(type(self).model_fields) if getattr(self, name).on}
+        """The settings of every law that is on, by name, in the order of params.yaml."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name).on}
 
 
 class Params(Section):

@@ -31,9 +31,10 @@ def command(arguments: argparse.Namespace) -> int:
         raise ValueError(f"LAW: {unknown[0]!r} is not one of {', '.join(known)}")
     if not TOKENS.exists():
         raise ValueError(f"{TOKENS}: the corpus is not prepared yet; run `dvc repro prepare` first")
-    chosen = [name for name in known if not arguments.names or name in arguments.names]
     store = RunStore(Path.cwd(), params.train.storage)
-    plans = {name: specs for name, specs in plan_laws(params, TOKENS).items() if name in chosen}
+    asked = arguments.names or known
+    plans = {name: specs for name, specs in plan_laws(params, TOKENS).items() if name in asked}
+    chosen = [*plans, *(name for name in asked if name not in plans)]
     failed = _run(params, plans, store) if arguments.run else {}
     print(_listed(chosen, plans, store))
     for run_id, reason in sorted(failed.items()):

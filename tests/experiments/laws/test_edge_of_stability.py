@@ -1,0 +1,115 @@
+"""Edge of stability: the sharpness against the dense Hessian and finite differences; every verdict that can occur."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.experiments.laws.edge_of_stability import problem, sharpness, slope
+from tests.experiments.laws.bench import dials, read_laws, try_law
+
+QUICK = {"seeds": [0, 1], "start_seeds": [0, 1, 2], "time": 150.0, "small_rate": 0.07, "rates": [0.08, 0.12, 0.2],
+         "multiples": [0.9, 1.0, 1.2, 1.8, 2.4], "heavy_rates": [0.12, 0.16]}  # fmt: skip
+EASY = {"seeds": [0, 1], "start_seeds": [0, 1], "num_points": 48, "time": 32.0, "small_rate": 0.06,
+        "rates": [0.07, 0.08], "wide": 32, "multiples": [0.9, 2.4], "heavy_points": 48, "heavy_scale": 1.0,
+        "heavy_rates": [0.3, 0.32]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tried():
+    return try_law("edge_of_stability", **QUICK)
+
+
+@pytest.fixture(scope="module")
+def easy():
+    return try_law("edge_of_stability", **EASY)
+
+
+@pytest.fixture(scope="module", params=[0, 200], ids=["start", "trained"])
+def weights(request):
+    """(loss, weights after so many steps at rate 0.2), in double precision."""
+    loss, theta = problem({"num_points": 40, "num_hidden": 10, "init_scale": 1.0}, 3)
+    theta = theta.double()
+    for _ in range(request.param):
+        theta = theta - 0.2 * slope(loss, theta)[1]
+    return loss, theta
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # of torch's own forward mode
+def test_the_sharpness_is_the_largest_eigenvalue_of_the_dense_hessian(weights):
+    loss, theta = weights
+    value, vector = sharpness(loss, theta)
+    values, vectors = torch.linalg.eigh(torch.func.hessian(loss)(theta))
+    assert value == pytest.approx(values[-1].item(), rel=1e-4)
+    assert abs(vector @ vectors[:, -1].numpy()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_sharpness_is_the_curvature_that_finite_differences_of_the_loss_show(weights):
+    loss, theta = weights
+    value, vector = sharpness(loss, theta)
+    along, small = torch.from_numpy(vector), 1e-3
+    ahead, here, behind = (loss(theta + shift * along).item() for shift in (small, 0, -small))
+    assert value == pytest.approx((ahead - 2 * here + behind) / small**2, rel=1e-3)
+    assert slope(loss, theta)[1] @ along == pytest.approx((ahead - behind) / (2 * small), abs=1e-5)
+
+
+def test_the_sharpness_is_the_largest_by_sign_where_a_negative_curvature_is_larger_in_size():
+    curvatures = torch.linspace(-9, 3, 30, dtype=torch.float64)
+    value, vector = sharpness(lambda theta: (curvatures * theta**2).sum() / 2, torch.ones(30, dtype=torch.float64))
+    assert value == pytest.approx(3, rel=1e-3)
+    assert abs(vector[-1]) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_the_edge_is_where_the_map_of_heavy_ball_on_a_parabola_gains_an_eigenvalue_beyond_one(momentum):
+    for ratio, stable in ((0.99, True), (1.01, False)):
+        curvature = ratio * 2 * (1 + momentum)
+        steps = np.array([[1 + momentum - curvature, -momentum], [1, 0]])
+        assert (np.abs(np.linalg.eigvals(steps)).max() < 1) == stable
+
+
+def test_the_law_holds_with_momentum_and_without_and_its_boundaries_lie_where_predicted(tried):
+    verdicts = {(one.law, one.role): one.verdict for one in tried.judgement.findings}
+    assert {verdict for (_, role), verdict in verdicts.items() if role != "control"} == {"holds"}
+    assert {verdict for (_, role), verdict in verdicts.items() if role == "control"} == {"not_reached"}
+
+
+def test_the_loss_never_rises_below_the_edge_and_does_above(tried):
+    for run in tried.judgement.tables["edge"].filter(method="gradient descent").iter_rows(named=True):
+        assert (run["rises"] > 0) == (run["rho"] > 1.1), run
+        assert not 0.95 < run["rho"] < 1.1, "choose rates clear of the edge"
+
+
+def test_runs_that_never_meet_the_edge_are_not_reached_and_not_violated(easy):
+    assert easy.finding("sharpness settles at the edge: gradient descent").verdict == "not_reached"
+    assert easy.finding("edge of stability: the edge is met", "boundary").verdict == "not_reached"
+
+
+def test_heavy_ball_on_a_task_that_is_soon_learned_overshoots_and_violates_the_law(easy):
+    found = easy.finding("sharpness settles at the edge: heavy ball")
+    assert found.verdict == "violated"
+    assert found.measured < 0.9
+
+
+def test_the_same_run_gives_the_same_bits(easy):
+    again = try_law("edge_of_stability", **EASY)
+    assert again.runs.equals(easy.runs)
+    assert again.curves.equals(easy.curves)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seeds": [0]}, r"laws\.edge_of_stability\.seeds: List should have at least 2 items"),
+        ({"rates": []}, r"laws\.edge_of_stability\.rates: List should have at least 2 items"),
+        ({"rates": [0.1, -0.2]}, r"laws\.edge_of_stability\.rates\.1: .*greater than 0 \(value -0.2\)"),
+        ({"num_hidden": 0}, r"laws\.edge_of_stability\.num_hidden: .*greater than 0"),
+        ({"momentum": 1.0}, r"laws\.edge_of_stability\.momentum: .*less than 1"),
+        ({"small_rate": 0.2}, r"laws\.edge_of_stability\.small_rate: 0.2 is not below every rate"),
+        ({"time": 5.0}, r"laws\.edge_of_stability\.time: 5 is less than 100 steps of the rate 0.32"),
+        ({"multiples": [1.2, 1.6]}, r"laws\.edge_of_stability\.multiples: .* leave no room on both sides of 1 and 2"),
+        ({"depth": 3}, r"laws\.edge_of_stability\.depth: unknown key"),
+    ],
+)
+def test_bad_dials_are_refused_before_anything_runs(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message):
+        read_laws(tmp_path, {"edge_of_stability": dials("edge_of_stability") | changed})
