@@ -52,8 +52,10 @@ class Bill:
         return f"{len(self.lines)} runs planned: {len(self.new)} new, {len(self.lines) - len(self.new)} reused"
 
     def text(self) -> str:
-        """The bill as lines of text: a summary, then the new runs and their cost, the most expensive first."""
+        """The bill as lines of text: a summary, the new runs and their cost, the most expensive first, and one line for
+        all new runs of an experiment that does not count FLOPs."""
         new = self.new
+        counted = [line for line in new if line.spec.flops]
         flops, spared = sum(x.spec.flops for x in new), sum(x.spec.flops for x in self.lines if x.reused)
         lines = [
             self.summary,
@@ -62,10 +64,13 @@ class Bill:
         ]
         lines += [
             f"  new  {x.spec.run_id}  {x.spec.flops:9.3g} FLOPs  {x.seconds:6.1f} s  {x.spec.label}: {x.why}"
-            for x in sorted(new, key=lambda x: -x.spec.flops)[:MOST_LINES]
+            for x in sorted(counted, key=lambda x: -x.spec.flops)[:MOST_LINES]
         ]
-        if len(new) > MOST_LINES:
-            lines.append(f"  and {len(new) - MOST_LINES} more; plan/runs.parquet holds every run")
+        if len(counted) > MOST_LINES:
+            lines.append(f"  and {len(counted) - MOST_LINES} more; plan/runs.parquet holds every run")
+        for law in dict.fromkeys(line.spec.experiment for line in new if not line.spec.flops):
+            seconds = [line.seconds for line in new if line.spec.experiment == law]
+            lines.append(f"  new  {len(seconds)} runs of {law}, {sum(seconds):.0f} s of one core")
         return "\n".join(lines)
 
 

@@ -34,6 +34,14 @@ def test_a_bill_counts_new_and_reused_runs_with_reasons():
     assert "leaf: there is no record of it" in text
 
 
+def test_the_runs_of_a_law_are_one_line():
+    laws = [RunSpec("a_law", "sweep", {"value": value}, 0, "", "code", expected_seconds=3.0) for value in range(30)]
+    text = draw_bill([*ALL, *laws], lambda _: None, lambda s: s.expected_seconds, workers=2, basis="").text()
+    assert "34 runs planned: 34 new, 0 reused" in text
+    assert "new  30 runs of a_law, 90 s of one core" in text
+    assert text.count("there is no record of it") == len(ALL)
+
+
 def test_many_short_runs_share_the_workers():
     specs = [spec(str(i), 1.0) for i in range(10)]
     assert draw_bill(specs, lambda _: None, lambda _: 60.0, workers=5, basis="").minutes == pytest.approx(2.0)

@@ -201,8 +201,8 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
         _settles(slow, "sharpness below the edge", "S eta / 2 = 1", below, met.height > 0),
     ]  # fmt: skip
     says = [
-        f"{name}: from rho = {at['rho'][0]:.2f} to {at['rho'][-1]:.2f} the ratio goes from {at['ratio'][0]:.3f} to "
-        f"{at['ratio'][-1]:.3f}. It swings between {at['low'].min():.2f} and {at['high'].max():.2f}."
+        f"{name}: at rho = {at['rho'][0]:.2f} to {at['rho'][-1]:.2f} single runs settle at {at['ratio'].min():.3f} to "
+        f"{at['ratio'].max():.3f} of the edge and swing between {at['low'].min():.2f} and {at['high'].max():.2f} of it."
         for name, at in (("Gradient descent", plain.sort("rho")), ("Heavy ball", heavy.sort("rho"))) if at.height
     ]  # fmt: skip
     tables = {"edge": edge, "start": start, "shares": mean_over_seeds(start, "multiple", "grown", "lost")}

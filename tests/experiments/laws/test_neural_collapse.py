@@ -1,4 +1,4 @@
-"""Neural collapse: its signs against plain loops, strength and threshold against proximal steps on the convex problem."""
+"""Neural collapse: its signs against plain loops, strength and threshold against proximal steps on a convex problem."""
 
 import numpy as np
 import pytest
