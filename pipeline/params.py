@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -303,11 +304,16 @@ def _with_laws(path: Path, tree: object) -> type[Params]:
     named = tree.get("laws") if isinstance(tree, dict) else None
     if not isinstance(named, dict):
         return Params
-    fields = {}
     for name in named:
         if not isinstance(name, str) or not name.isidentifier() or find_spec(f"{LAWS}.{name}") is None:
             raise ValueError(f"{path}: laws.{name}: no such law (value {named[name]!r}); `study laws` lists them")
-        fields[name] = (import_module(f"{LAWS}.{name}").Settings, ...)
+    return _params_of(tuple(named))
+
+
+@lru_cache
+def _params_of(laws: tuple[str, ...]) -> type[Params]:
+    """The class of parameters with these laws, the same one each time, so that equal parameters are equal."""
+    fields = {name: (import_module(f"{LAWS}.{name}").Settings, ...) for name in laws}
     return create_model("Params", __base__=Params, laws=(create_model("Laws", __base__=Laws, **fields), ...))
 
 

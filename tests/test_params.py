@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.params import Params, SizesByTokens, read_params
-from tests.small_study import SMALL
+from tests.small_study import LAW, SMALL
 
 
 def edited(tmp_path, before, after):
@@ -48,6 +48,8 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
             r"prepare\.validation_fraction: .*less than 1 \(value 1\.5\)",
         ),
         ("bootstrap: 100", "bootstrap: yes", r"fit\.bootstrap: .*integer"),
+        ("laws: {}", "laws: {deep_liner: {}}", r"laws\.deep_liner: no such law \(value \{\}\)"),
+        ("laws: {}", "laws: [deep_linear]", r"laws: Input should be a valid dictionary"),
         ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),
     ],
 )
@@ -56,6 +58,12 @@ def test_faults_are_named(tmp_path, before, after, message):
         read_params(edited(tmp_path, before, after))
     assert str(caught.value).startswith(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_law_that_is_off_is_not_tested(tmp_path):
+    assert list(read_params(edited(tmp_path, "laws: {}\n", LAW)).laws.tested) == ["deep_linear"]
+    off = LAW.replace("deep_linear:\n", "deep_linear:\n    on: false\n")
+    assert read_params(edited(tmp_path, "laws: {}\n", off)).laws.tested == {}
 
 
 def test_every_fault_of_a_file_is_told_at_once(tmp_path):
