@@ -94,8 +94,7 @@ def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
 
     What they hold of experiments that are not in `judgements` stays.
     """
-    path = results / "findings.json"
-    said = json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
+    said = read_findings(results)
     for name, judgement in judgements.items():
         said[name] = {"findings": [one.as_dict() for one in judgement.findings], "summary": judgement.summary}
         folder = results / "fit" / name
@@ -104,7 +103,13 @@ def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
         for table, frame in judgement.tables.items():
             frame.write_csv(folder / f"{table}.csv")
     text = json.dumps({"experiments": said}, indent=2, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    (results / "findings.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_findings(results: Path) -> dict[str, dict]:
+    """What findings.json in the folder `results` says of every experiment; empty where there is none."""
+    path = results / "findings.json"
+    return json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
 
 
 def _records(run_ids: list[str], store: RunStore) -> dict[str, dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
@@ -20,19 +21,25 @@ from pipeline.tracking import run_mirror
 
 def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     """The runs of all experiments that are on, and the descriptive columns of each (see planning/table.py)."""
-    specs = step(LANGUAGE_MODEL, "plan")(params.language_model, _facts(params, tokens))
+    facts = _facts(params, tokens)
+    specs = step(LANGUAGE_MODEL, "plan")(params.language_model, facts)
     described = [describe(spec, params.language_model.seed) for spec in specs]
-    laws = [spec for runs in plan_laws(params, tokens).values() for spec in runs]
+    laws = [spec for runs in _plan_laws(params, facts).values() for spec in runs]
     return specs + laws, described + [{}] * len(laws)
 
 
 def plan_laws(params: Params, tokens: Path) -> dict[str, list[RunSpec]]:
     """The runs of every law of learning mechanics that is on, by its name."""
-    facts = _facts(params, tokens)
+    return _plan_laws(params, _facts(params, tokens))
+
+
+def _plan_laws(params: Params, facts: StudyFacts) -> dict[str, list[RunSpec]]:
     return {name: step(name, "plan")(settings, facts) for name, settings in params.laws.tested.items()}
 
 
 def _facts(params: Params, tokens: Path) -> StudyFacts:
+    if not tokens.exists():
+        raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
     corpus = open_corpus(tokens)
     return StudyFacts(corpus.digest, corpus.vocab_size, len(corpus.train), params.language_model)
 
@@ -54,3 +61,10 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
     policy = Policy(tokens.resolve(), settings.micro_batch_tokens, settings.checkpoint_seconds, settings.retries)
     with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
         return Executor(specs, store, cluster, policy, (display, track), bill.seconds).run()
+
+
+def tell_failed(failed: dict[str, str]) -> int:
+    """The exit code of a training with these failed runs, each of which is told in one line."""
+    for run_id, reason in sorted(failed.items()):
+        print(f"failed: {run_id}: {reason} (traceback: runs/{run_id}/result.json)", file=sys.stderr)
+    return 1 if failed else 0

@@ -34,7 +34,9 @@ def write_report() -> None:
     chapter = describe(judged["summary"], tables, inputs.runs, params.language_model)
     chapter = replace(chapter, abstract=(*chapter.abstract, *tuning(inputs.experiments)[0]))
     parts = [Part(chapter, draw(judged["summary"], tables, inputs.runs, inputs.curves))]
-    laws = [law_part(name, inputs.experiments[name], ROOT / "results") for name in params.laws.tested]
+    laws = [
+        law_part(name, inputs.experiments[name], inputs.tables[name], ROOT / "results") for name in params.laws.tested
+    ]
     page = build_page(params, inputs, parts, laws, read_provenance(ROOT))
     write_page(ROOT / "reports", page)
     print(f"reports/index.html: {len(page.html.encode()) / 1e6:.2f} MB, {len(page.files)} figures and tables beside it")

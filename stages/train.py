@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.stage import run_stage
-from pipeline.study import train_runs
+from pipeline.study import tell_failed, train_runs
 from pipeline.tracking import mirror
 
 
@@ -19,9 +18,7 @@ def main() -> int:
     _, specs = read_plan(Path("plan/runs.parquet"))
     failed = train_runs(specs, RunStore(Path.cwd(), settings.storage), settings, Path("data/tokens"))
     mirror("train")
-    for run_id, reason in sorted(failed.items()):
-        print(f"failed: {run_id}: {reason} (traceback: runs/{run_id}/result.json)", file=sys.stderr)
-    return 1 if failed else 0
+    return tell_failed(failed)
 
 
 if __name__ == "__main__":

@@ -51,11 +51,8 @@ def bill() -> None:
 
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may stop early
-    tokens = Path("data/tokens")
-    if not tokens.exists():
-        raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
     params = read_params()
-    specs, described = plan_runs(params, tokens)
+    specs, described = plan_runs(params, Path("data/tokens"))
     print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text())
     print(worth_text(plan_table(specs, described), params.fit.convention))
 

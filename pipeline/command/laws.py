@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from pipeline.reporting.numbers import duration
@@ -23,31 +21,28 @@ def command(arguments: argparse.Namespace) -> int:
     from pipeline.execution.run_store import RunStore
     from pipeline.experiments.experiment import known_laws
     from pipeline.params import read_params
-    from pipeline.study import plan_laws
+    from pipeline.study import plan_laws, tell_failed
 
     known, params = known_laws(), read_params()
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         raise ValueError(f"LAW: {unknown[0]!r} is not one of {', '.join(known)}")
-    if not TOKENS.exists():
-        raise ValueError(f"{TOKENS}: the corpus is not prepared yet; run `dvc repro prepare` first")
     store = RunStore(Path.cwd(), params.train.storage)
     asked = arguments.names or known
     plans = {name: specs for name, specs in plan_laws(params, TOKENS).items() if name in asked}
     chosen = [*plans, *(name for name in asked if name not in plans)]
     failed = _run(params, plans, store) if arguments.run else {}
     print(_listed(chosen, plans, store))
-    for run_id, reason in sorted(failed.items()):
-        print(f"failed: {run_id}: {reason} (traceback: runs/{run_id}/result.json)", file=sys.stderr)
-    return 1 if failed else 0
+    return tell_failed(failed)
 
 
 def _run(params, plans: dict, store) -> dict[str, str]:
     """Trains, judges and draws the laws of `plans`; run_id -> reason of the runs that failed, whose laws stay as they
     were."""
+    from pipeline.reporting.inputs import read_tables
     from pipeline.reporting.law_parts import law_part
     from pipeline.reporting.report import files_of, write_files
-    from pipeline.results import collect_laws, judge_law, write_judgements
+    from pipeline.results import collect_laws, judge_law, read_findings, write_judgements
     from pipeline.study import train_runs
 
     specs = [spec for runs in plans.values() for spec in runs]
@@ -55,9 +50,9 @@ def _run(params, plans: dict, store) -> dict[str, str]:
     whole = [name for name, runs in plans.items() if not any(spec.run_id in failed for spec in runs)]
     collect_laws([spec for name in whole for spec in plans[name]], store, RESULTS)
     write_judgements({name: judge_law(params, name, RESULTS) for name in whole}, RESULTS)
-    judged = json.loads((RESULTS / "findings.json").read_text(encoding="utf-8"))["experiments"]
+    judged = read_findings(RESULTS)
     for name in whole:
-        part = law_part(name, judged[name], RESULTS)
+        part = law_part(name, judged[name], read_tables(RESULTS / "fit" / name), RESULTS)
         write_files(REPORTS, files_of(part.figures, [part.findings]))
     return failed
 
@@ -65,18 +60,17 @@ def _run(params, plans: dict, store) -> dict[str, str]:
 def _listed(chosen: list[str], plans: dict, store) -> str:
     """One line a law: verdict, claims that hold, runs, seconds of one core, what its headline says."""
     from pipeline.execution.throughput import Throughput
-    from pipeline.experiments.verdict import overall
+    from pipeline.experiments.verdict import claimed, overall
+    from pipeline.results import read_findings
 
-    path = RESULTS / "findings.json"
-    judged = json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
+    judged = read_findings(RESULTS)
     lines = [f"{'law':<22}{'verdict':<14}{'claims':>7}  {'runs':>9}  {'core time':>11}  headline"]
     for name in chosen:
         if name not in plans:
             lines.append(f"{name:<22}{'off':<14}")
             continue
         findings = judged.get(name, {}).get("findings", [])
-        tested = [one for one in findings if one["role"] != "control"]
-        held = sum(one["verdict"] == "holds" for one in tested)
+        claims = claimed(findings)
         done = sum(store.settled(spec.run_id) for spec in plans[name])
         expected = Throughput(plans[name], store)
         timed = [(store.telemetry(spec.run_id) or {}).get("seconds") for spec in plans[name]]
@@ -85,7 +79,7 @@ def _listed(chosen: list[str], plans: dict, store) -> str:
         )
         verdict = overall(findings).replace("_", " ") if findings else "not tested"
         said = findings[0]["statement"] if findings else ""
-        claims = f"{held}/{len(tested)}" if findings else ""
+        held = f"{claims.count('holds')}/{len(claims)}" if findings else ""
         runs = f"{done}/{len(plans[name])}"
-        lines.append(f"{name:<22}{verdict:<14}{claims:>7}  {runs:>9}  {duration(seconds):>11}  {said}")
+        lines.append(f"{name:<22}{verdict:<14}{held:>7}  {runs:>9}  {duration(seconds):>11}  {said}")
     return "\n".join(lines)

@@ -26,8 +26,8 @@ class Display:
     def __init__(self, bill: Bill):
         self.expected = {line.spec.run_id: line.seconds for line in bill.new}
         self.total, self.workers, self.minutes = len(bill.new), bill.workers, bill.minutes
-        self.lines = bill.new
-        self.left = Counter(line.spec.experiment for line in bill.new)
+        self.runs_of = Counter(line.spec.experiment for line in bill.new)
+        self.left = Counter(self.runs_of)
         self.ended: set[str] = set()
         self.tokens: dict[str, tuple[int, int]] = {}
         self.began = time.monotonic()
@@ -82,8 +82,8 @@ class Display:
         """One line for all runs of a law of learning mechanics, once the last of them has ended."""
         self.left[law] -= 1
         if not self.left[law]:
-            total = sum(line.spec.experiment == law for line in self.lines)
-            self.console.print(f"  [{len(self.ended)}/{self.total}] {law}: {total} runs ended; {self.note()}")
+            runs = self.runs_of[law]
+            self.console.print(f"  [{len(self.ended)}/{self.total}] {law}: {runs} runs ended; {self.note()}")
 
     def note(self) -> str:
         """Tokens a second over all workers, where any are seen, and the time left."""

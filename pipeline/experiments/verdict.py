@@ -150,13 +150,18 @@ class Claim:
         )
 
 
+def claimed(findings: Sequence[dict]) -> list[Verdict]:
+    """The verdicts on what a law claims: its law and boundary findings, not its controls, from plain dicts."""
+    return [one["verdict"] for one in findings if one["role"] != "control"]
+
+
 def overall(findings: Sequence[dict]) -> Verdict:
     """The verdict on a law as a whole, from its findings as plain dicts.
 
     The worst of its law and boundary findings, in the order violated, undetermined, not_reached, holds. A control that
     holds, where the law ought to fail, leaves the whole undetermined.
     """
-    found = [one["verdict"] for one in findings if one["role"] != "control"]
+    found = claimed(findings)
     for verdict in ("violated", "undetermined", "not_reached"):
         if verdict in found:
             return verdict

@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.experiments.experiment import described, step
-from pipeline.experiments.verdict import overall
+from pipeline.experiments.verdict import claimed, overall
 from pipeline.reporting.chapter import Figure
-from pipeline.reporting.inputs import read_tables
 from pipeline.reporting.numbers import DASH, count, known, significant
 from pipeline.reporting.tables import Cell, Table, estimate, number, words
 from pipeline.results import law_tables
@@ -45,10 +44,10 @@ class LawPart:
     figures: tuple[Figure, ...]
 
 
-def law_part(name: str, judged: Mapping[str, Any], results: Path) -> LawPart:
-    """The part of the law `name`, drawn from the tables in the folder `results`; `judged` as in its findings.json."""
+def law_part(name: str, judged: Mapping[str, Any], tables: dict[str, pl.DataFrame], results: Path) -> LawPart:
+    """The part of the law `name`: `judged` as in findings.json, its `tables`, and its runs in the folder `results`."""
     title, docstring = described(name)
-    summary, findings, tables = judged["summary"], judged["findings"], read_tables(results / "fit" / name)
+    summary, findings = judged["summary"], judged["findings"]
     caption = "Every claim of this law, the ends of its regime, and controls: settings at which it should fail."
     figures = step(name, "draw")(summary, tables, *law_tables(name, results))
     rows = [_row(one, {figure.name for figure in figures}) for one in findings]
@@ -70,11 +69,10 @@ def opening_table(
     for name, (title, findings) in laws.items():
         if not findings:
             continue
-        verdict, tested = overall(findings), [one for one in findings if one["role"] != "control"]
-        held = sum(one["verdict"] == "holds" for one in tested)
+        verdict, claims = overall(findings), claimed(findings)
         first = _row(findings[0], drawn)
         said = Cell(words(title).pieces, note=findings[0]["formula"], link=f"law-{name}")
-        judged = words(verdict.replace("_", " "), verdict, note=f"{held} of {len(tested)} claims hold")
+        judged = words(verdict.replace("_", " "), verdict, note=f"{claims.count('holds')} of {len(claims)} claims hold")
         rows.append((said, judged, *first[2:]))
         shown.append({**findings[0], "law": title, "verdict": verdict})
     caption = (
@@ -100,7 +98,6 @@ def paragraphs(docstring: str) -> tuple[Paragraph, ...]:
 
 def _row(finding: Mapping[str, Any], drawn: Set[str]) -> tuple[Cell, ...]:
     """The cells of one finding under _HEADER."""
-    regime = "; ".join(_regime(part) for part in finding.get("regime") or [])
     role, figure = _ROLES[finding.get("role", "law")], finding.get("figure")
     return (
         words(finding["law"], note=finding["formula"]),
@@ -109,7 +106,7 @@ def _row(finding: Mapping[str, Any], drawn: Set[str]) -> tuple[Cell, ...]:
         replace(number(finding["predicted"], significant), note=_within(finding)),
         replace(estimate(finding["measured"], finding.get("interval")), note=finding["unit"]),
         words("figure", link=f"figure-{figure}") if figure in drawn else words(None),
-        words(regime or None),
+        words(_regimes(finding) or None),
     )
 
 
@@ -134,11 +131,15 @@ def _table(name: str, title: str, caption: str, rows: list[tuple[Cell, ...]], fi
             key: one.get(key) for key in ("law", "role", "kind", "verdict", "statement", "formula", "source", "unit")
         }
         sizes = {key: one.get(key) for key in ("predicted", "measured", "error", "tolerance")}
-        regime = "; ".join(_regime(part) for part in one.get("regime") or [])
-        flat.append(plain | sizes | {"low": low, "high": high, "regime": regime, "figure": one.get("figure")})
+        ends = {"low": low, "high": high, "regime": _regimes(one), "figure": one.get("figure")}
+        flat.append(plain | sizes | ends)
     texts = dict.fromkeys(("law", "role", "kind", "verdict", "figure"), pl.String)
     frame = pl.DataFrame(flat, schema_overrides=dict.fromkeys(_NUMBERS, pl.Float64) | texts if flat else None)
     return Table(name, title, caption, _HEADER, tuple(rows), frame, row_headed=True)
+
+
+def _regimes(finding: Mapping[str, Any]) -> str:
+    return "; ".join(_regime(part) for part in finding.get("regime") or [])
 
 
 def _regime(part: Mapping[str, Any]) -> str:
