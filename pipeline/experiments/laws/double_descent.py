@@ -157,7 +157,7 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
     sizes = sizes.hstack(theory.with_columns(pl.all().replace(np.inf, None))).with_columns(z=z)
     tails = sizes.filter(pl.col("apart") <= MARGIN).group_by("apart").agg(index=1 / pl.col("tail").mean())
     tails = tails.with_columns(predicted=(pl.col("apart") + 1) / 2).sort("apart")
-    cases = curves.join(runs["run_id", "p", "apart", "seed"], on="run_id")
+    cases = curves.join(runs["run_id", "p", "apart", "seed"], on="run_id", maintain_order="left")
     ridged = cases.filter(pl.col("ridge") > 0).with_columns(value="ridge")
     bare = cases.filter((pl.col("ridge") == 0) & (pl.col("apart") >= MARGIN)).with_columns(value=pl.col("s2") / r2)
     ridges = _falls(ridged, lambda p, share: equivalent(n, p, r2, s2, share * p * s2 / r2))

@@ -158,13 +158,15 @@ def judge_network(
 ) -> tuple[list[Finding], list[str], dict[str, pl.DataFrame]]:
     """(findings, sentences, tables): the rules ranked for SGD and for Adam, with the floor between seeds."""
     own = runs.filter(pl.col("kind") == "network")
-    points = own.join(curves.select("run_id", "step", "excess"), on="run_id").select(
+    points = own.join(curves.select("run_id", "step", "excess"), on="run_id", maintain_order="left_right").select(
         "optimizer", "rule", "factor", "seed", "step", log=pl.col("excess").log()
     )
     reference = points.filter(pl.col("rule") == "reference").drop("rule", "factor")
-    paired = points.filter(pl.col("rule") != "reference").join(reference, on=["optimizer", "seed", "step"])
+    paired = points.filter(pl.col("rule") != "reference").join(
+        reference, on=["optimizer", "seed", "step"], maintain_order="left"
+    )
     away = (pl.col("log") - pl.col("log_right")).abs().mean()
-    missed = paired.group_by("optimizer", "rule", "factor", "seed").agg(error=away)
+    missed = paired.group_by("optimizer", "rule", "factor", "seed", maintain_order=True).agg(error=away)
     lost = own.filter(pl.col("status") == "diverged", pl.col("rule") != "reference")
     missed = pl.concat([missed, lost.select("optimizer", "rule", "factor", "seed", error=pl.lit(LOST))])
     floors = {optimizer: _floor(reference.filter(pl.col("optimizer") == optimizer)) for optimizer in RANKED}
@@ -177,7 +179,7 @@ def judge_network(
 
 def _floor(reference: pl.DataFrame) -> float:
     """Mean |ln ratio| of two reference runs that differ in the seed alone."""
-    rows = [group.sort("step")["log"].to_numpy() for _, group in reference.group_by("seed")]
+    rows = [group.sort("step")["log"].to_numpy() for _, group in reference.group_by("seed", maintain_order=True)]
     apart = [np.abs(one - other).mean() for one, other in combinations(rows, 2)]
     return float(np.mean(apart)) if apart else np.inf
 
