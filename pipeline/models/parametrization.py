@@ -21,9 +21,8 @@ def initialise(model: Transformer, parametrization: str, seed: int) -> None:
     residual_scale = (2 * model.shape.depth) ** -0.5 if standard else 0.0
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            part = name.rsplit(".", 1)[-1]
-            scale = {"out": residual_scale, "down": residual_scale, "head": float(standard)}.get(part, 1.0)
-            spread = 0.02 if part == "embedding" else weight.shape[1] ** -0.5
+            scale = {"out": residual_scale, "down": residual_scale, "head": float(standard)}.get(name, 1.0)
+            spread = 0.02 if name == "embedding" else weight.shape[-1] ** -0.5
             weight.copy_(torch.randn(weight.shape, generator=generator) * (spread * scale))
 
 

@@ -45,56 +45,56 @@ class SquaredReLU(torch.autograd.Function):
         return (gradient * h).mul_(2)
 
 
-class Block(nn.Module):
-    """Pre-norm attention and squared-ReLU layers on a residual stream; norms without gain, no biases."""
-
-    def __init__(self, shape: Shape):
-        super().__init__()
-        self.shape = shape
-        width, hidden = shape.width, shape.mlp_ratio * shape.width
-        self.qkv = nn.Parameter(torch.empty(3 * width, width))
-        self.out = nn.Parameter(torch.empty(width, width))
-        self.up = nn.Parameter(torch.empty(hidden, width))
-        self.down = nn.Parameter(torch.empty(width, hidden))
-
-    def forward(self, x_BTC: Tensor, turn_T1K: Tensor) -> Tensor:
-        """The residual stream after this block, same shape as `x_BTC`."""
-        B, T, C = x_BTC.shape
-        H, K = self.shape.num_heads, self.shape.head_size
-        qk, v = F.linear(F.layer_norm(x_BTC, (C,)), self.qkv).split([2 * C, C], dim=-1)
-        pairs = torch.view_as_complex(qk.float().reshape(B, T, 2 * H, K // 2, 2))
-        qk = torch.view_as_real(pairs * turn_T1K[:T]).to(v.dtype).view(B, T, 2, H, K)
-        q_BTHK, k_BTHK = qk.unbind(2)
-        y_BHTK = F.scaled_dot_product_attention(
-            q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v.view(B, T, H, K).transpose(1, 2), is_causal=True
-        )
-        x_BTC = x_BTC + F.linear(y_BHTK.transpose(1, 2).reshape(B, T, C), self.out)
-        hidden = SquaredReLU.apply(F.linear(F.layer_norm(x_BTC, (C,)), self.up))
-        return x_BTC + F.linear(hidden, self.down)
-
-
 class Transformer(nn.Module):
-    """Language model with rotary positions (Su et al. 2021, arXiv 2104.09864) and an untied head."""
+    """Language model with rotary positions (Su et al. 2021, arXiv 2104.09864) and an untied head.
+
+    Blocks are pre-norm attention and squared-ReLU layers on a residual stream; norms without gain, no biases. The
+    matrices of all L blocks are stacked: qkv (L, 3 C, C), out (L, C, C), up (L, M C, C) and down (L, C, M C).
+    """
 
     def __init__(self, shape: Shape):
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Parameter(torch.empty(shape.vocab_size, shape.width))
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
-        self.head = nn.Parameter(torch.empty(shape.vocab_size, shape.width))
-        rates = shape.rope_base ** (-torch.arange(0, shape.head_size, 2) / shape.head_size)
-        angles = torch.outer(torch.arange(shape.context), rates)
+        V, C, L, X = shape.vocab_size, shape.width, shape.depth, shape.mlp_ratio * shape.width
+        self.embedding = nn.Parameter(torch.empty(V, C))
+        self.qkv = nn.Parameter(torch.empty(L, 3 * C, C))
+        self.out = nn.Parameter(torch.empty(L, C, C))
+        self.up = nn.Parameter(torch.empty(L, X, C))
+        self.down = nn.Parameter(torch.empty(L, C, X))
+        self.head = nn.Parameter(torch.empty(V, C))
+        angles = rotary_angles(shape)
         self.register_buffer("turn", torch.polar(torch.ones_like(angles), angles)[:, None], persistent=False)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits (B, T, V) of the next token at each position."""
         x_BTC = F.layer_norm(F.embedding(tokens_BT, self.embedding), (self.shape.width,))
-        for block in self.blocks:
-            x_BTC = block(x_BTC, self.turn)
+        for layer in range(self.shape.depth):
+            x_BTC = self.block(layer, x_BTC)
         return F.linear(F.layer_norm(x_BTC, (self.shape.width,)), self.head)
+
+    def block(self, layer: int, x_BTC: Tensor) -> Tensor:
+        """The residual stream after block `layer`, same shape as `x_BTC`."""
+        B, T, C = x_BTC.shape
+        H, K = self.shape.num_heads, self.shape.head_size
+        qk, v = F.linear(F.layer_norm(x_BTC, (C,)), self.qkv[layer]).split([2 * C, C], dim=-1)
+        pairs = torch.view_as_complex(qk.float().reshape(B, T, 2 * H, K // 2, 2))
+        qk = torch.view_as_real(pairs * self.turn[:T]).to(v.dtype).view(B, T, 2, H, K)
+        q_BTHK, k_BTHK = qk.unbind(2)
+        y_BHTK = F.scaled_dot_product_attention(
+            q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v.view(B, T, H, K).transpose(1, 2), is_causal=True
+        )
+        x_BTC = x_BTC + F.linear(y_BHTK.transpose(1, 2).reshape(B, T, C), self.out[layer])
+        hidden = SquaredReLU.apply(F.linear(F.layer_norm(x_BTC, (C,)), self.up[layer]))
+        return x_BTC + F.linear(hidden, self.down[layer])
 
     def loss(self, windows: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats/token of `windows` (B, T + 1): a scalar for "mean", (B, T) for "none"."""
         logits = self(windows[:, :-1]).float()
         losses = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
         return losses if reduction == "mean" else losses.view(windows.shape[0], -1)
+
+
+def rotary_angles(shape: Shape) -> Tensor:
+    """The angle (T, K / 2) in radians by which each pair of a query or key turns at each position."""
+    rates = shape.rope_base ** (-torch.arange(0, shape.head_size, 2) / shape.head_size)
+    return torch.outer(torch.arange(shape.context), rates)

@@ -6,7 +6,9 @@ import ctypes
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
+import scipy.linalg.cython_blas
 import torch
+from threadpoolctl import threadpool_limits
 
 GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_THRESHOLD = -1, -3
 
@@ -14,13 +16,16 @@ GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_THRESHOLD = -1, -3
 def prepare_device() -> torch.device:
     """The GPU given to this process, else the CPU with one thread; called once in a worker.
 
-    One thread a worker makes results independent of how many workers there are. On Linux, the process keeps the blocks
+    One thread a worker, in torch and in the BLAS of compiled code, makes results independent of how many workers there
+    are. On Linux, the process keeps the blocks
     that it frees: the kernel would otherwise map and zero activations of a few hundred kB again in every step, which
     costs small models 10 to 20 % of their time.
     """
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = True
         return torch.device("cuda")
+    assert scipy.linalg.cython_blas, "loaded, so that the limit finds it"
+    threadpool_limits(1, user_api="blas")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     if sys.platform == "linux":

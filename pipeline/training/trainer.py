@@ -13,19 +13,17 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.batches import EvaluationSet, WindowOrder, evaluation_set
-from pipeline.models.parametrization import initialise
-from pipeline.models.transformer import Shape, Transformer
+from pipeline.models.transformer import Shape
 from pipeline.params import Batch, Evaluation, Model
 from pipeline.params import Optimizer as OptimizerSettings
 from pipeline.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from pipeline.training.device import arithmetic
-from pipeline.training.optimizer import Optimizer
+from pipeline.training.engine import Engine, make_engine
 from pipeline.training.schedule import Course, batch_tokens
 
 CURVE_STEPS = 20
 PATIENCE_ROWS = 10
 BELOW_START = 0.999
-EVALUATION_BATCH = 32
+EVALUATION_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,8 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     A diverged run (loss not finite, or not below its start for PATIENCE_ROWS rows of the curve or at the end) has an
     Outcome that says so: divergence is a result, not an error.
     """
-    model = Transformer(recipe.shape)
-    initialise(model, recipe.model.parametrization, recipe.seed)
-    model.to(device)
-    optimizer = Optimizer(model, recipe.optimizer, recipe.model)
-    state = _start(places, model, optimizer)
+    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device)
+    state = _start(places, engine)
     resumed_from = state.tokens
     order = WindowOrder(data.train, recipe.shape.context, recipe.seed)
     curve, recent = [tuple(row) for row in state.curve], list(state.recent)
@@ -110,17 +105,12 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     saved = shown = time.monotonic()
 
     def snapshot() -> TrainingState:
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {
-            f"optimizer.{name}": value for name, value in optimizer.state().items()
-        }
-        return TrainingState(tokens, step, tensors, _rows(curve), _values(recent), high_rows, start_loss)
+        return TrainingState(tokens, step, engine.state(), _rows(curve), _values(recent), high_rows, start_loss)
 
     while tokens < recipe.course.end and reason is None:
         size = batch_tokens(recipe.batch, recipe.shape.context, min(tokens, recipe.course.fork))
         factor = recipe.course.rate_factor(tokens, size)
-        windows = torch.from_numpy(order.batch(tokens, size)).to(device)
-        recent.append(_backward(model, windows, places.micro_batch, device))
-        optimizer.step(factor)
+        recent.append(engine.step(order.batch(tokens, size), factor, places.micro_batch))
         if step == 0:
             start_loss = float(recent[0])
         tokens, step = tokens + size, step + 1
@@ -141,7 +131,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     assert reason or tokens == recipe.course.end, "a course ends on a step"
     losses = counts = documents = np.empty(0)
     if reason is None and recipe.course.shape != "constant":
-        losses, counts, documents = _evaluate(model, recipe, data, device)
+        losses, counts, documents = _evaluate(engine, recipe, data)
         loss = losses.mean(dtype="float64") / recipe.shape.context
         if not loss < BELOW_START * start_loss:
             reason = f"validation loss {loss:.4g} is not below the start {start_loss:.4g} nats/token"
@@ -151,7 +141,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from)
 
 
-def _start(places: Places, model: Transformer, optimizer: Optimizer) -> TrainingState:
+def _start(places: Places, engine: Engine) -> TrainingState:
     state = read_checkpoint(places.own)
     if state is None and places.origin is not None:
         state = read_checkpoint(places.origin)
@@ -159,35 +149,15 @@ def _start(places: Places, model: Transformer, optimizer: Optimizer) -> Training
             raise FileNotFoundError(f"{places.origin}: the checkpoint this run starts from is missing")
     if state is None:
         return TrainingState(0, 0, {}, np.empty((0, 4)), np.empty(0), 0, math.inf)
-    parts = {"model": {}, "optimizer": {}}
-    for name, value in state.tensors.items():
-        part, rest = name.split(".", 1)
-        parts[part][rest] = value
-    model.load_state_dict(parts["model"])
-    optimizer.restore(parts["optimizer"])
+    engine.restore(state.tensors, state.step)
     return state
 
 
-def _backward(model: Transformer, windows: Tensor, micro_batch: int, device: torch.device) -> Tensor:
-    """Mean loss over `windows`, its gradient accumulated over micro-batches of at most `micro_batch` tokens."""
-    rows = max(1, micro_batch // model.shape.context)
-    total = torch.zeros((), device=device)
-    for chunk in windows.split(rows):
-        with arithmetic(device):
-            loss = model.loss(chunk) * (len(chunk) / len(windows))
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-@torch.no_grad()
-def _evaluate(model: Transformer, recipe: Recipe, data: Data, device: torch.device) -> tuple[np.ndarray, ...]:
+def _evaluate(engine: Engine, recipe: Recipe, data: Data) -> tuple[np.ndarray, ...]:
     chosen = _evaluation_set(data, recipe.shape.context, recipe.evaluation)
-    sums = []
-    for chunk in torch.from_numpy(chosen.windows).split(EVALUATION_BATCH):
-        with arithmetic(device):
-            sums.append(model.loss(chunk.to(device), reduction="none").sum(dim=1).cpu())
-    return torch.cat(sums).numpy(), data.token_bytes[chosen.windows[:, 1:]].sum(axis=1), chosen.documents
+    chunks = np.split(chosen.windows, range(EVALUATION_BATCH, len(chosen.windows), EVALUATION_BATCH))
+    sums = np.concatenate([engine.losses(chunk).sum(axis=1) for chunk in chunks])
+    return sums, data.token_bytes[chosen.windows[:, 1:]].sum(axis=1), chosen.documents
 
 
 @lru_cache(maxsize=1)

@@ -33,7 +33,7 @@ def test_parameters_by_every_convention_agree_with_a_count_of_the_named_ones(wid
     size = Size(256, width, 3, 64, 4)
     assert size.N_total == sum(counts.values())
     assert size.N_with_head == sum(n for name, n in counts.items() if name != "embedding")
-    assert size.N_non_embedding == sum(n for name, n in counts.items() if name.startswith("blocks."))
+    assert size.N_non_embedding == sum(n for name, n in counts.items() if name not in ("embedding", "head"))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -57,8 +57,8 @@ def test_attention_is_softmax_of_rotated_scores():
     """One block against an explicit computation with the rotation written as a matrix (arXiv 2104.09864, eq. 15)."""
     width, head, T = 16, 8, 10
     made = model(width, "standard", head_size=head, depth=1)
-    block, x = made.blocks[0], torch.randn(2, T, width)
-    q, k, v = F.linear(F.layer_norm(x, (width,)), block.qkv).view(2, T, 3, 2, head).unbind(2)
+    x = torch.randn(2, T, width)
+    q, k, v = F.linear(F.layer_norm(x, (width,)), made.qkv[0]).view(2, T, 3, 2, head).unbind(2)
 
     def rotate(z):
         out = torch.empty_like(z)
@@ -73,10 +73,10 @@ def test_attention_is_softmax_of_rotated_scores():
     scores = torch.einsum("bihk,bjhk->bhij", rotate(q), rotate(k)) / head**0.5
     scores = scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), -torch.inf)
     mixed = torch.einsum("bhij,bjhk->bihk", scores.softmax(-1), v).reshape(2, T, width)
-    expected = x + mixed @ block.out.T
-    hidden = F.layer_norm(expected, (width,)) @ block.up.T
-    expected = expected + torch.where(hidden > 0, hidden**2, 0.0) @ block.down.T
-    torch.testing.assert_close(block(x, made.turn), expected, rtol=1e-4, atol=1e-5)
+    expected = x + mixed @ made.out[0].T
+    hidden = F.layer_norm(expected, (width,)) @ made.up[0].T
+    expected = expected + torch.where(hidden > 0, hidden**2, 0.0) @ made.down[0].T
+    torch.testing.assert_close(made.block(0, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_squared_relu_has_the_gradient_of_its_formula():
@@ -90,9 +90,9 @@ def test_an_untrained_mup_model_predicts_the_uniform_distribution():
 
 def test_initial_spreads_follow_the_parametrization():
     made = model(128, "standard")
-    assert made.blocks[0].qkv.std().item() == pytest.approx(128**-0.5, rel=0.03)
+    assert made.qkv.std().item() == pytest.approx(128**-0.5, rel=0.03)
     assert made.head.std().item() == pytest.approx(128**-0.5, rel=0.03)
-    assert made.blocks[0].down.std().item() == pytest.approx(512**-0.5 / 6**0.5, rel=0.03)
+    assert made.down.std().item() == pytest.approx(512**-0.5 / 6**0.5, rel=0.03)
     assert not model(128).head.any()
 
 

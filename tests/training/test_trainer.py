@@ -121,9 +121,9 @@ def test_a_run_that_blows_up_is_a_result_with_a_reason(tmp_path):
     assert not (tmp_path / "own").exists()
 
 
-@pytest.mark.parametrize("matrix_rate", [0.01, 1e4])
+@pytest.mark.parametrize("matrix_rate", [0.01, 1e3])
 def test_a_run_that_never_falls_below_its_start_is_given_up(tmp_path, matrix_rate):
-    """With the larger rate the network dies: its loss stays at that of the uniform distribution."""
+    """With the larger rate its weights are noise, and the loss stays far above that of the uniform distribution."""
     wild = Optimizer(kind="adamw", matrix_rate=matrix_rate, embedding_rate=1e4, head_rate=1e4)
     calm = Batch(tokens=256, growth_from=1_000_000)
     course = Course("constant", 1_000, 102_400, 102_400)

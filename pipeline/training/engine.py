@@ -1,0 +1,77 @@
+"""What trains a model step by step: compiled loops on a CPU, torch's autograd on a GPU, behind one interface."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.models.parametrization import initialise
+from pipeline.models.transformer import Shape, Transformer
+from pipeline.params import Model, Optimizer
+from pipeline.training.compiled.engine import CompiledEngine
+from pipeline.training.device import arithmetic
+from pipeline.training.optimizer import Optimizer as TorchOptimizer
+
+
+class Engine(Protocol):
+    """A model in training. Windows are int64 (B, T + 1); both engines read each other's state."""
+
+    def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> Tensor | float:
+        """One update with `factor` times the peak rates from the mean gradient of `windows`, at most `micro_batch`
+        tokens of them at once; returns their mean loss before it, nats/token."""
+
+    def losses(self, windows: np.ndarray) -> np.ndarray:
+        """Nats (B, T) of every token of `windows`."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that `restore` needs."""
+
+    def restore(self, tensors: dict[str, Tensor], num_steps: int) -> None:
+        """Takes over what `state` returned after `num_steps` steps, to the same bits on the same kind of device."""
+
+
+def make_engine(shape: Shape, model: Model, optimizer: Optimizer, seed: int, device: torch.device) -> Engine:
+    """The engine for `device`, with initial weights that are the same on every device."""
+    transformer = Transformer(shape)
+    initialise(transformer, model.parametrization, seed)
+    if device.type == "cpu":
+        return CompiledEngine(transformer, optimizer, model)
+    return TorchEngine(transformer.to(device), optimizer, model, device)
+
+
+class TorchEngine:
+    """Plain torch: the way on a GPU, in bfloat16, and on a CPU the reference that tests hold the compiled one to."""
+
+    def __init__(self, transformer: Transformer, optimizer: Optimizer, model: Model, device: torch.device):
+        self.transformer, self.device = transformer, device
+        self.optimizer = TorchOptimizer(transformer, optimizer, model)
+
+    def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> Tensor:
+        """See Engine."""
+        total = torch.zeros((), device=self.device)
+        for chunk in torch.from_numpy(windows).to(self.device).split(max(1, micro_batch // (windows.shape[1] - 1))):
+            with arithmetic(self.device):
+                loss = self.transformer.loss(chunk) * (len(chunk) / len(windows))
+            loss.backward()
+            total += loss.detach()
+        self.optimizer.step(factor)
+        return total
+
+    @torch.no_grad()
+    def losses(self, windows: np.ndarray) -> np.ndarray:
+        """See Engine."""
+        with arithmetic(self.device):
+            return self.transformer.loss(torch.from_numpy(windows).to(self.device), reduction="none").cpu().numpy()
+
+    def state(self) -> dict[str, Tensor]:
+        """See Engine."""
+        weights = {f"weights.{name}": value for name, value in self.transformer.state_dict().items()}
+        return weights | self.optimizer.state()
+
+    def restore(self, tensors: dict[str, Tensor], num_steps: int) -> None:
+        """See Engine."""
+        self.transformer.load_state_dict({name: tensors[f"weights.{name}"] for name in self.transformer.state_dict()})
+        self.optimizer.restore(tensors, num_steps)
