@@ -63,7 +63,8 @@ class Transformer(nn.Module):
         self.down = nn.Parameter(torch.empty(L, C, X))
         self.head = nn.Parameter(torch.empty(V, C))
         angles = rotary_angles(shape)
-        self.register_buffer("turn", torch.polar(torch.ones_like(angles), angles)[:, None], persistent=False)
+        turn = torch.stack([angles.cos(), angles.sin()])[:, :, None, None]
+        self.register_buffer("turn", turn, persistent=False)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits (B, T, V) of the next token at each position."""
@@ -77,9 +78,10 @@ class Transformer(nn.Module):
         B, T, C = x_BTC.shape
         H, K = self.shape.num_heads, self.shape.head_size
         qk, v = F.linear(F.layer_norm(x_BTC, (C,)), self.qkv[layer]).split([2 * C, C], dim=-1)
-        pairs = torch.view_as_complex(qk.float().reshape(B, T, 2 * H, K // 2, 2))
-        qk = torch.view_as_real(pairs * self.turn[:T]).to(v.dtype).view(B, T, 2, H, K)
-        q_BTHK, k_BTHK = qk.unbind(2)
+        first, second = qk.view(B, T, 2, H, K).chunk(2, dim=-1)
+        cosine, sine = self.turn[:, :T].to(v.dtype)
+        turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+        q_BTHK, k_BTHK = turned.unbind(2)
         y_BHTK = F.scaled_dot_product_attention(
             q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v.view(B, T, H, K).transpose(1, 2), is_causal=True
         )
@@ -95,6 +97,6 @@ class Transformer(nn.Module):
 
 
 def rotary_angles(shape: Shape) -> Tensor:
-    """The angle (T, K / 2) in radians by which each pair of a query or key turns at each position."""
+    """The angle (T, K / 2) in radians by which elements i and i + K / 2 of a query or key turn, as a pair."""
     rates = shape.rope_base ** (-torch.arange(0, shape.head_size, 2) / shape.head_size)
     return torch.outer(torch.arange(shape.context), rates)

@@ -66,8 +66,9 @@ def test_attention_is_softmax_of_rotated_scores():
             for pair in range(head // 2):
                 angle = t * 1000.0 ** (-2 * pair / head)
                 c, s = math.cos(angle), math.sin(angle)
-                a, b = z[:, t, :, 2 * pair], z[:, t, :, 2 * pair + 1]
-                out[:, t, :, 2 * pair], out[:, t, :, 2 * pair + 1] = c * a - s * b, s * a + c * b
+                other = pair + head // 2
+                a, b = z[:, t, :, pair], z[:, t, :, other]
+                out[:, t, :, pair], out[:, t, :, other] = c * a - s * b, s * a + c * b
         return out
 
     scores = torch.einsum("bihk,bjhk->bhij", rotate(q), rotate(k)) / head**0.5

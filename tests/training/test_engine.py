@@ -43,7 +43,7 @@ def test_gradients_are_those_of_autograd(shape):
     loss = made.loss(torch.from_numpy(chunk))
     loss.backward()
     value = network.loss_and_gradient(
-        compiled.weights, compiled.turn, shape.head_size, chunk, np.float32(1), compiled.gradient
+        compiled.weights, compiled.turn, compiled.lanes, chunk, np.float32(1), compiled.gradient
     )
     assert value == pytest.approx(loss.item(), rel=1e-6)
     for name, mine in zip(NAMES, compiled.gradient, strict=True):

@@ -34,8 +34,10 @@ class CompiledEngine:
             for name in NAMES
             for moment in (("momentum",) if name in self.blocks else ("mean", "square"))
         }
-        angles = rotary_angles(shape).numpy().repeat(2, axis=1)
-        self.turn = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+        angles = rotary_angles(shape).numpy()
+        cosine, sine = np.cos(angles), np.sin(angles)
+        self.turn = np.stack([np.hstack([cosine, cosine]), np.hstack([-sine, sine])]).astype(np.float32)
+        self.lanes = (0,) * shape.head_size
         self.num_steps = 0
 
     def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> float:
@@ -44,9 +46,7 @@ class CompiledEngine:
         for first in range(0, len(windows), rows):
             chunk = windows[first : first + rows]
             share = np.float32(len(chunk) / len(windows))
-            loss += network.loss_and_gradient(
-                self.weights, self.turn, self.shape.head_size, chunk, share, self.gradient
-            )
+            loss += network.loss_and_gradient(self.weights, self.turn, self.lanes, chunk, share, self.gradient)
         self._clip()
         self.num_steps += 1
         settings, moments = self.optimizer, self.moments
@@ -79,7 +79,7 @@ class CompiledEngine:
 
     def losses(self, windows: np.ndarray) -> np.ndarray:
         """See Engine."""
-        return network.losses(self.weights, self.turn, self.shape.head_size, windows)
+        return network.losses(self.weights, self.turn, self.lanes, windows)
 
     def state(self) -> dict[str, Tensor]:
         """See Engine."""

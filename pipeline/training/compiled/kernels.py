@@ -23,14 +23,26 @@ LN2_HIGH, LN2_LOW = f32(0.693359375), f32(-2.12194440e-4)
 
 @compiled(inline="always")
 def exponential(x):
-    """exp(x) of a number <= 0 to 2e-7 relative: 2^n times a polynomial of degree 6; x below -87 gives about 1e-38."""
-    x = max(x, f32(-87.0))
+    """exp(x) of a number <= 0 to 2e-7 relative: 2^n times a polynomial of degree 6; x below -87 gives about
+    1e-38, and what is not a number stays so."""
+    x = f32(-87.0) if x < f32(-87.0) else x
     n = np.floor(x * LOG2_E + f32(0.5))
     r = x - n * LN2_HIGH - n * LN2_LOW
     p = f32(1 / 120) + r * f32(1 / 720)
     p = f32(1 / 6) + r * (f32(1 / 24) + r * p)
     p = f32(1) + r * (f32(1) + r * (f32(0.5) + r * p))
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@compiled
+def largest(row):
+    """The greatest element, by the order of the bits, which compiles to vectors where that of floats does not; a row
+    with something that is not a number gives that."""
+    bits = row.view(np.int32)
+    most = np.int32(-(2**31) + 1)
+    for i in range(len(bits)):
+        most = max(most, bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    return np.int32(most ^ ((most >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
 @compiled
@@ -109,9 +121,7 @@ def cross_entropy(logits_RV, targets_R, losses_R):
     """`losses_R` in nats; the logits become probabilities in place."""
     R, V = logits_RV.shape
     for row in range(R):
-        most = logits_RV[row, 0]
-        for i in range(1, V):
-            most = max(most, logits_RV[row, i])
+        most = largest(logits_RV[row])
         chosen = logits_RV[row, targets_R[row]] - most
         total = f32(0)
         for i in range(V):
@@ -126,22 +136,22 @@ def cross_entropy(logits_RV, targets_R, losses_R):
 
 @compiled
 def causal_softmax(scores_TT, scale, weights_TT):
-    """Row i: softmax of scale * scores over columns 0..i, zero after."""
+    """Row i: softmax of scale * scores over columns 0..i, zero after. Whole rows are computed: loops of one length are
+    faster than half the work."""
     T = scores_TT.shape[0]
     for row in range(T):
-        most = scores_TT[row, 0]
-        for i in range(1, row + 1):
-            most = max(most, scores_TT[row, i])
+        for i in range(T):
+            scores_TT[row, i] = scores_TT[row, i] if i <= row else f32(-np.inf)
+        most = largest(scores_TT[row])
         total = f32(0)
-        for i in range(row + 1):
+        for i in range(T):
             value = exponential((scores_TT[row, i] - most) * scale)
+            value = value if i <= row else f32(0)
             weights_TT[row, i] = value
             total += value
         part = f32(1) / total
-        for i in range(row + 1):
+        for i in range(T):
             weights_TT[row, i] *= part
-        for i in range(row + 1, T):
-            weights_TT[row, i] = f32(0)
 
 
 @compiled
@@ -150,7 +160,7 @@ def causal_softmax_gradient(weights_TT, scale, gradient_TT):
     T = weights_TT.shape[0]
     for row in range(T):
         along = f32(0)
-        for i in range(row + 1):
+        for i in range(T):
             along += weights_TT[row, i] * gradient_TT[row, i]
         for i in range(T):
             gradient_TT[row, i] = scale * weights_TT[row, i] * (gradient_TT[row, i] - along)

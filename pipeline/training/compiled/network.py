@@ -21,23 +21,23 @@ from pipeline.training.compiled.kernels import (
 
 
 @compiled
-def losses(weights, turn, head_size, windows):
+def losses(weights, turn, lanes, windows):
     """Nats of every position (B, T) of `windows` (B, T + 1), int64."""
     B, T = windows.shape[0], windows.shape[1] - 1
-    tape = _tape(weights, head_size, B, T)
-    return _forward(weights, turn, windows, tape)[1].reshape(B, T)
+    tape = _tape(weights, lanes, B, T)
+    return _forward(weights, turn, lanes, windows, tape)[1].reshape(B, T)
 
 
 @compiled
-def loss_and_gradient(weights, turn, head_size, windows, share, gradient):
+def loss_and_gradient(weights, turn, lanes, windows, share, gradient):
     """`share` times the mean loss of `windows`, nats/token, whose gradient is added to `gradient`."""
     embedding, qkv, out, up, down, head = weights
     d_embedding, d_qkv, d_out, d_up, d_down, d_head = gradient
     B, T = windows.shape[0], windows.shape[1] - 1
     R, C, H4 = B * T, embedding.shape[1], up.shape[1]
-    tape = _tape(weights, head_size, B, T)
+    tape = _tape(weights, lanes, B, T)
     normals, scales, first, q, k, v, attention, ys, us, squares, last, edge_scales = tape
-    p_RV, losses_R = _forward(weights, turn, windows, tape)
+    p_RV, losses_R = _forward(weights, turn, lanes, windows, tape)
 
     part = share / f32(R)
     for b in range(B):
@@ -60,7 +60,7 @@ def loss_and_gradient(weights, turn, head_size, windows, share, gradient):
         add_normalise_gradient(dx_RC, back_RC, normals[layer, 1], scales[layer, 1])
         _add(d_out[layer], np.dot(dx_RC.T, ys[layer]))
         np.dot(dx_RC, out[layer], back_RC)
-        attend_gradient(back_RC, turn[0], turn[1], q[layer], k[layer], v[layer], attention[layer], dqkv_RX)
+        attend_gradient(back_RC, turn, lanes, q[layer], k[layer], v[layer], attention[layer], dqkv_RX)
         _add(d_qkv[layer], np.dot(dqkv_RX.T, normals[layer, 0]))
         np.dot(dqkv_RX, qkv[layer], back_RC)
         add_normalise_gradient(dx_RC, back_RC, normals[layer, 0], scales[layer, 0])
@@ -78,7 +78,7 @@ def loss_and_gradient(weights, turn, head_size, windows, share, gradient):
 
 
 @compiled
-def _forward(weights, turn, windows, tape):
+def _forward(weights, turn, lanes, windows, tape):
     """Probabilities (R, V) and losses (R,); what the backward pass needs is left in `tape`."""
     embedding, qkv, out, up, down, head = weights
     normals, scales, first, q, k, v, attention, ys, us, squares, last, edge_scales = tape
@@ -98,7 +98,7 @@ def _forward(weights, turn, windows, tape):
     for layer in range(len(qkv)):
         add_and_normalise(x_RC, delta_RC, normals[layer, 0], scales[layer, 0])
         np.dot(normals[layer, 0], qkv[layer].T, qkv_RX)
-        attend(qkv_RX, turn[0], turn[1], q[layer], k[layer], v[layer], attention[layer], ys[layer])
+        attend(qkv_RX, turn, lanes, q[layer], k[layer], v[layer], attention[layer], ys[layer])
         np.dot(ys[layer], out[layer].T, delta_RC)
         add_and_normalise(x_RC, delta_RC, normals[layer, 1], scales[layer, 1])
         np.dot(normals[layer, 1], up[layer].T, us[layer])
@@ -111,11 +111,11 @@ def _forward(weights, turn, windows, tape):
 
 
 @compiled
-def _tape(weights, head_size, B, T):
+def _tape(weights, lanes, B, T):
     """Room for what the backward pass needs of the forward pass."""
     embedding, qkv, _, up, _, _ = weights
     L, R, C, X = len(qkv), B * T, embedding.shape[1], up.shape[1]
-    P, K = B * (C // head_size), head_size
+    P, K = B * (C // len(lanes)), len(lanes)
     return (
         np.empty((L, 2, R, C), f32),
         np.empty((L, 2, R), f32),
