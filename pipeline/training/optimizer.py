@@ -21,10 +21,9 @@ STACKS = ("qkv", "out", "up", "down")
 """The hidden matrices of a Transformer, which Muon moves."""
 
 
-def blocks(shape: Shape) -> dict[str, tuple[int, int]]:
-    """(rows, columns) of the blocks in which Muon orthogonalises each stack: q, k and v by head, the rest whole."""
-    C, X = shape.width, shape.mlp_ratio * shape.width
-    return {"qkv": (shape.head_size, C), "out": (C, C), "up": (X, C), "down": (C, X)}
+def block_rows(shape: Shape) -> dict[str, int]:
+    """Rows of the blocks in which Muon orthogonalises each stack: q, k and v by head, the other matrices whole."""
+    return {"qkv": shape.head_size, "out": shape.width, "up": shape.mlp_ratio * shape.width, "down": shape.width}
 
 
 def orthogonalise(G: Tensor) -> Tensor:
@@ -55,7 +54,7 @@ class Muon:
 
     def __init__(self, model: Transformer, rate: float, momentum: float, weight_decay: float):
         self.rate, self.momentum, self.weight_decay = rate, momentum, weight_decay
-        self.blocks = blocks(model.shape)
+        self.block_rows = block_rows(model.shape)
         self.weights = {name: getattr(model, name) for name in STACKS}
         self.state = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
 
@@ -64,7 +63,7 @@ class Muon:
         """Moves the matrices by their gradients with `factor` times the peak rate."""
         rate = factor * self.rate
         for name, weight in self.weights.items():
-            rows, columns = self.blocks[name]
+            rows, columns = self.block_rows[name], weight.shape[-1]
             momentum = self.state[name].lerp_(weight.grad, 1 - self.momentum)
             direction = weight.grad.lerp(momentum, self.momentum)
             if rows > columns:

@@ -22,55 +22,46 @@ def adamw(weights, gradient, mean, square, number, rate, beta1, beta2, decay):
 
 
 @compiled
-def muon(weights, gradient, momentum, rows, columns, rate, beta, decay, coefficients):
-    """One step of Muon (see training/optimizer.py) in place, on blocks of `rows` x `columns` of every matrix."""
+def muon(weights, gradient, momentum, rows, rate, beta, decay, coefficients):
+    """One step of Muon (see training/optimizer.py) in place, on blocks of `rows` whole rows of matrices (L, M, N)."""
     L, M, N = weights.shape
-    m, n = min(rows, columns), max(rows, columns)
-    x_mn, direction_mn = np.empty((m, n), f32), np.empty((m, n), f32)
-    keep, size = f32(1 - rate * decay), f32(rate * np.sqrt(max(1.0, rows / columns)))
-    for layer in range(L):
-        for top in range(0, M, rows):
-            for left in range(0, N, columns):
-                place = (slice(top, top + rows), slice(left, left + columns))
-                weight, g, v = weights[layer][place], gradient[layer][place], momentum[layer][place]
-                _look_ahead(g, v, f32(beta), x_mn if rows <= columns else x_mn.T)
-                _orthogonalise(x_mn, coefficients, direction_mn)
-                _move(weight, direction_mn if rows <= columns else direction_mn.T, keep, size)
+    shape = (L * M // rows, rows, N)
+    weights, gradient, momentum = weights.reshape(shape), gradient.reshape(shape), momentum.reshape(shape)
+    keep, size = f32(1 - rate * decay), f32(rate * np.sqrt(max(1.0, rows / N)))
+    x, direction = np.empty((rows, N), f32), np.empty((rows, N), f32)
+    for block in range(len(weights)):
+        _look_ahead(gradient[block].ravel(), momentum[block].ravel(), f32(beta), x.ravel())
+        if rows <= N:
+            np.dot(_polynomial(np.dot(x, x.T), coefficients), x, direction)
+        else:
+            np.dot(x, _polynomial(np.dot(x.T, x), coefficients), direction)
+        weight, move = weights[block].ravel(), direction.ravel()
+        for i in range(len(weight)):
+            weight[i] = keep * weight[i] - size * move[i]
 
 
 @compiled
 def _look_ahead(gradient, momentum, beta, x):
-    """The momentum takes in the gradient, and `x` is Nesterov's combination of both, of Frobenius norm 1."""
-    rows, columns = gradient.shape
+    """The momentum takes in the gradient, and `x` is Nesterov's combination of both, of norm 1."""
     total = f32(0)
-    for i in range(rows):
-        for j in range(columns):
-            g = gradient[i, j]
-            gradient[i, j] = f32(0)
-            v = momentum[i, j] + (f32(1) - beta) * (g - momentum[i, j])
-            momentum[i, j] = v
-            value = g + beta * (v - g)
-            x[i, j] = value
-            total += value * value
+    for i in range(len(x)):
+        g = gradient[i]
+        gradient[i] = f32(0)
+        v = momentum[i] + (f32(1) - beta) * (g - momentum[i])
+        momentum[i] = v
+        value = g + beta * (v - g)
+        x[i] = value
+        total += value * value
     part = f32(1) / (np.sqrt(total) + f32(1e-7))
-    for i in range(rows):
-        for j in range(columns):
-            x[i, j] *= part
+    for i in range(len(x)):
+        x[i] *= part
 
 
 @compiled
-def _move(weight, direction, keep, size):
-    for i in range(weight.shape[0]):
-        for j in range(weight.shape[1]):
-            weight[i, j] = keep * weight[i, j] - size * direction[i, j]
-
-
-@compiled
-def _orthogonalise(x_mn, coefficients, out_mn):
-    """See training/optimizer.py: `out_mn` = q(X X^T) X, the product q of all polynomials built on m x m matrices."""
-    m = x_mn.shape[0]
-    A, P, Q, R = np.empty((m, m), f32), np.empty((m, m), f32), np.empty((m, m), f32), np.empty((m, m), f32)
-    np.dot(x_mn, x_mn.T, A)
+def _polynomial(A, coefficients):
+    """The product of all polynomials in A = X X^T that brings the singular values of X near 1; `A` is used up."""
+    m = len(A)
+    P, Q, R = np.empty((m, m), f32), np.empty((m, m), f32), np.empty((m, m), f32)
     for k in range(len(coefficients)):
         a, b, c = coefficients[k]
         np.dot(A, A, P)
@@ -87,4 +78,4 @@ def _orthogonalise(x_mn, coefficients, out_mn):
         if k + 1 < len(coefficients):
             np.dot(P, A, R)
             np.dot(P, R, A)
-    np.dot(Q, x_mn, out_mn)
+    return Q
