@@ -128,7 +128,8 @@ class Progress:
 class RunResult:
     """What one run ended with: `status` finished or diverged (with its `reason`), scalars, curves by column name, and
     arrays of detail. `resumed_from` and `done` bound the work of this attempt, in tokens. `keeps_checkpoint`: the final
-    state lies at the context's `own` and belongs to the record."""
+    state lies at the context's `own` and belongs to the record. `measured` holds seconds and rates: telemetry, which no
+    later stage hashes."""
 
     status: Literal["finished", "diverged"]
     reason: str | None
@@ -138,6 +139,7 @@ class RunResult:
     resumed_from: int
     done: int
     keeps_checkpoint: bool = True
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 def step(experiment: str, name: Literal["plan", "run", "measure", "judge", "draw"]) -> Callable:

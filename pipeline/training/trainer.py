@@ -76,7 +76,8 @@ class Outcome:
 
     `losses` are the sums of nats over each validation window (empty for a trunk or a diverged run), `bytes` the text
     bytes of each and `documents` the number of the document it starts in; `curve` has the columns of
-    checkpoint.CURVE_COLUMNS; `reason` tells why a run diverged; `resumed_from` and `tokens` bound this attempt.
+    checkpoint.CURVE_COLUMNS; `reason` tells why a run diverged; `resumed_from` and `tokens` bound this attempt,
+    which trained for `seconds`, evaluation and checkpoints left out.
     """
 
     status: str
@@ -87,6 +88,7 @@ class Outcome:
     documents: np.ndarray
     curve: np.ndarray
     resumed_from: int
+    seconds: float
 
 
 def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> Iterator[Progress | Outcome]:
@@ -102,7 +104,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     curve, recent = [tuple(row) for row in state.curve], list(state.recent)
     tokens, step, high_rows, start_loss = state.tokens, state.step, state.high_rows, state.start_loss
     reason = None
-    saved = shown = time.monotonic()
+    began = saved = shown = time.monotonic()
 
     def snapshot() -> TrainingState:
         return TrainingState(tokens, step, engine.state(), _rows(curve), _values(recent), high_rows, start_loss)
@@ -125,9 +127,12 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
             yield Progress(tokens)
             shown = time.monotonic()
         if time.monotonic() - saved > places.checkpoint_seconds:
+            paused = time.monotonic()
             write_checkpoint(places.own, snapshot())
             saved = time.monotonic()
+            began += saved - paused
 
+    seconds = time.monotonic() - began
     assert reason or tokens == recipe.course.end, "a course ends on a step"
     losses = counts = documents = np.empty(0)
     if reason is None and recipe.course.shape != "constant":
@@ -138,7 +143,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     if reason is None:
         write_checkpoint(places.own, snapshot())
     status = "finished" if reason is None else "diverged"
-    yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from)
+    yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from, seconds)
 
 
 def _start(places: Places, engine: Engine) -> TrainingState:

@@ -14,7 +14,7 @@ from pipeline.params import Batch, Evaluation, Model, Optimizer
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training import trainer
 from pipeline.training.checkpoint import CURVE_COLUMNS
-from pipeline.training.device import prepare_device
+from pipeline.training.device import matrix_product_rate, prepare_device
 from pipeline.training.schedule import Course
 
 
@@ -30,8 +30,13 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
     recipe = recipe_of(spec)
     data = _data(context.tokens, corpus.digest)
     places = trainer.Places(context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens)
-    for event in trainer.train(recipe, data, places, prepare_device()):
-        yield _result(event, recipe) if isinstance(event, trainer.Outcome) else Progress(event.tokens)
+    device = prepare_device()
+    for event in trainer.train(recipe, data, places, device):
+        if isinstance(event, trainer.Outcome):
+            speeds = {"training_seconds": event.seconds, "matrix_flops_per_second": matrix_product_rate(device)}
+            yield _result(event, recipe, speeds)
+        else:
+            yield Progress(event.tokens)
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +70,7 @@ def recipe_of(spec: RunSpec) -> trainer.Recipe:
     )
 
 
-def _result(outcome: trainer.Outcome, recipe: trainer.Recipe) -> RunResult:
+def _result(outcome: trainer.Outcome, recipe: trainer.Recipe, speeds: dict[str, float]) -> RunResult:
     scalars = {}
     if len(outcome.losses) and outcome.status == "finished":
         nats = float(outcome.losses.sum(dtype="float64"))
@@ -83,4 +88,5 @@ def _result(outcome: trainer.Outcome, recipe: trainer.Recipe) -> RunResult:
         },
         resumed_from=outcome.resumed_from,
         done=outcome.tokens,
+        measured=speeds,
     )
