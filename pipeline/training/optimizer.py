@@ -11,12 +11,13 @@ from pipeline.params import Model
 from pipeline.params import Optimizer as Settings
 
 COEFFICIENTS = (
-    (8.29870523, -24.43051222, 18.09031651),
-    (3.91522161, -2.92113133, 0.55922350),
-    (3.17460366, -2.38043308, 0.49782648),
+    (8.42679036, -24.93614222, 18.49249848),
+    (4.11164801, -3.05913012, 0.57495363),
+    (3.71457063, -2.77812623, 0.54293944),
+    (2.78194985, -2.07492667, 0.46350071),
 )
-"""a, b, c of the polynomials a x + b x^3 + c x^5 whose composition brings 0.005..1 nearest to 1 (to 0.5..1.5): each is
-the best on the interval that the ones before it leave (Polar Express: Amsel et al. 2025, arXiv 2505.16932)."""
+"""a, b, c of the polynomials a x + b x^3 + c x^5 whose composition brings 0.002..1 nearest to 1 (to 0.68..1.32): each
+is the best on the interval that the ones before it leave (Polar Express: Amsel et al. 2025, arXiv 2505.16932)."""
 STACKS = ("qkv", "out", "up", "down")
 """The hidden matrices of a Transformer, which Muon moves."""
 
@@ -27,19 +28,23 @@ def block_rows(shape: Shape) -> dict[str, int]:
 
 
 def orthogonalise(G: Tensor) -> Tensor:
-    """Nearly orthogonal matrices near a stack `G` (..., m, n) with m <= n: the same singular vectors, and singular
-    values of 0.5 to 1.5 where they were above 0.005 of the Frobenius norm.
+    """Nearly orthogonal matrices near a stack `G` (..., m, n) with m <= n: the same singular vectors, singular values
+    near 1.
 
-    X <- a X + b (X X^T) X + c (X X^T)^2 X for each of COEFFICIENTS. Every iterate is a polynomial of A = X X^T times X,
-    so the iteration runs on the m x m matrix A alone and X is multiplied once at the end.
+    X <- a X + b (X X^T) X + c (X X^T)^2 X for each of COEFFICIENTS, after X is divided by |(X X^T)^2|^(1/4), which lies
+    between its largest singular value and m^(1/8) times that; the customary |X| can be m^(1/2) times as large, and the
+    polynomials then leave the small singular values of wide models behind. Every iterate is a polynomial of A = X X^T
+    times X, so the iteration runs on the m x m matrix A alone and X is multiplied once at the end.
     """
     X = G / (torch.linalg.matrix_norm(G, keepdim=True) + 1e-7)
     A = X @ X.mT
-    identity = torch.eye(A.shape[-1], device=A.device, dtype=A.dtype)
-    product = None
+    part = (torch.linalg.matrix_norm(A @ A, keepdim=True) + 1e-14) ** -0.5
+    A = A * part
+    product = part.sqrt() * torch.eye(A.shape[-1], device=A.device, dtype=A.dtype)
     for number, (a, b, c) in enumerate(COEFFICIENTS):
-        P = b * A + c * A @ A + a * identity
-        product = P if product is None else P @ product
+        P = b * A + c * A @ A
+        P.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = P @ product
         if number + 1 < len(COEFFICIENTS):
             A = P @ (P @ A)
     return product @ X

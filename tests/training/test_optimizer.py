@@ -19,7 +19,8 @@ def fresh(width=32, depth=2):
     return model
 
 
-def iteration(X):
+def iteration(G):
+    X = G / ((G @ G.T) @ (G @ G.T)).norm() ** 0.25
     for a, b, c in COEFFICIENTS:
         A = X @ X.T
         X = a * X + (b * A + c * A @ A) @ X
@@ -29,7 +30,7 @@ def iteration(X):
 @pytest.mark.parametrize("columns", [24, 96])
 def test_orthogonalise_is_the_iteration_of_its_formula(columns):
     G = torch.randn(5, 24, columns, dtype=torch.float64)
-    expected = torch.stack([iteration(g / g.norm()) for g in G])
+    expected = torch.stack([iteration(g) for g in G])
     torch.testing.assert_close(orthogonalise(G), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(orthogonalise(G.float()).double(), expected, rtol=0, atol=2e-3)
 
@@ -40,7 +41,7 @@ def test_orthogonalise_keeps_singular_vectors_and_levels_singular_values(columns
     G = U @ torch.diag(torch.logspace(0, -2, 24, dtype=torch.float64)) @ Vt
     core = U.T @ orthogonalise(G[None])[0] @ Vt.T
     assert (core - core.diag().diag()).abs().max() < 1e-6
-    assert 0.5 < core.diag().min() < core.diag().max() < 1.5
+    assert 0.67 < core.diag().min() < core.diag().max() < 1.33
 
 
 def best_polynomial(low, high):
@@ -53,7 +54,7 @@ def best_polynomial(low, high):
 
 
 def test_the_polynomials_are_the_best_ones_in_turn():
-    low, high = 0.005, 1.0
+    low, high = 0.002, 1.0
     for coefficients in COEFFICIENTS:
         best, error = best_polynomial(low, high)
         np.testing.assert_allclose(coefficients, best, rtol=1e-4)

@@ -43,35 +43,49 @@ def muon(weights, gradient, momentum, rows, rate, beta, decay, coefficients):
 @compiled
 def _look_ahead(gradient, momentum, beta, x):
     """The momentum takes in the gradient, and `x` is Nesterov's combination of both, of norm 1."""
-    total = f32(0)
     for i in range(len(x)):
         g = gradient[i]
         gradient[i] = f32(0)
         v = momentum[i] + (f32(1) - beta) * (g - momentum[i])
         momentum[i] = v
-        value = g + beta * (v - g)
-        x[i] = value
-        total += value * value
-    part = f32(1) / (np.sqrt(total) + f32(1e-7))
+        x[i] = g + beta * (v - g)
+    part = f32(1) / (_norm(x) + f32(1e-7))
     for i in range(len(x)):
         x[i] *= part
 
 
 @compiled
+def _norm(x):
+    total = f32(0)
+    for i in range(len(x)):
+        total += x[i] * x[i]
+    return np.sqrt(total)
+
+
+@compiled
 def _polynomial(A, coefficients):
-    """The product of all polynomials in A = X X^T that brings the singular values of X near 1; `A` is used up."""
+    """The matrix that brings the singular values of X near 1 when it multiplies X, from A = X X^T, which is used up."""
     m = len(A)
     P, Q, R = np.empty((m, m), f32), np.empty((m, m), f32), np.empty((m, m), f32)
+    np.dot(A, A, P)
+    part = f32(1) / np.sqrt(_norm(P.ravel()) + f32(1e-14))
     for k in range(len(coefficients)):
         a, b, c = coefficients[k]
-        np.dot(A, A, P)
+        scale, square = f32(1), f32(1)
+        if k == 0:
+            scale, square = part, part * part
+        else:
+            np.dot(A, A, P)
         p, flat = P.ravel(), A.ravel()
         for i in range(len(p)):
-            p[i] = c * p[i] + b * flat[i]
+            flat[i] *= scale
+            p[i] = c * square * p[i] + b * flat[i]
         for i in range(m):
             P[i, i] += a
         if k == 0:
-            Q[:] = P
+            first, result = P.ravel(), Q.ravel()
+            for i in range(len(first)):
+                result[i] = np.sqrt(part) * first[i]
         else:
             np.dot(P, Q, R)
             Q[:] = R
