@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,28 @@ STACKS = ("qkv", "out", "up", "down")
 """The hidden matrices of a Transformer, which Muon moves."""
 
 
-def block_rows(shape: Shape) -> dict[str, int]:
-    """Rows of the blocks in which Muon orthogonalises each stack: q, k and v by head, the other matrices whole."""
-    return {"qkv": shape.head_size, "out": shape.width, "up": shape.mlp_ratio * shape.width, "down": shape.width}
+@dataclass(frozen=True)
+class Blocks:
+    """How Muon cuts the matrices of a stack: `rows` whole rows a block, whose update has a spectral norm of about
+    `norm` times the rate."""
+
+    rows: int
+    norm: float
+
+
+def blocks_of(shape: Shape) -> dict[str, Blocks]:
+    """The blocks of each stack: q, k and v by head, the other matrices whole.
+
+    A whole matrix has the norm sqrt(max(1, rows / columns)) of torch.optim.Muon. H heads, one above the other, have up
+    to sqrt(H) times the norm of one, so a head has 2 / sqrt(H): that of a whole matrix at four heads.
+    """
+    H, C, X = shape.num_heads, shape.width, shape.mlp_ratio * shape.width
+    return {
+        "qkv": Blocks(shape.head_size, 2 / H**0.5),
+        "out": Blocks(C, 1.0),
+        "up": Blocks(X, max(1.0, X / C) ** 0.5),
+        "down": Blocks(C, max(1.0, C / X) ** 0.5),
+    }
 
 
 def orthogonalise(G: Tensor) -> Tensor:
@@ -51,7 +72,7 @@ def orthogonalise(G: Tensor) -> Tensor:
 
 
 class Muon:
-    """Momentum, orthogonalised: an update of spectral norm about rate * sqrt(max(1, rows / columns)) a block.
+    """Momentum, orthogonalised block by block.
 
     Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982. Nesterov momentum in its lerp form, as in torch.optim.Muon,
     which does one matrix at a time and in bfloat16.
@@ -59,7 +80,7 @@ class Muon:
 
     def __init__(self, model: Transformer, rate: float, momentum: float, weight_decay: float):
         self.rate, self.momentum, self.weight_decay = rate, momentum, weight_decay
-        self.block_rows = block_rows(model.shape)
+        self.blocks = blocks_of(model.shape)
         self.weights = {name: getattr(model, name) for name in STACKS}
         self.state = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
 
@@ -68,14 +89,12 @@ class Muon:
         """Moves the matrices by their gradients with `factor` times the peak rate."""
         rate = factor * self.rate
         for name, weight in self.weights.items():
-            rows, columns = self.block_rows[name], weight.shape[-1]
+            rows, columns = self.blocks[name].rows, weight.shape[-1]
             momentum = self.state[name].lerp_(weight.grad, 1 - self.momentum)
-            direction = weight.grad.lerp(momentum, self.momentum)
-            if rows > columns:
-                direction = orthogonalise(direction.mT).mT * (rows / columns) ** 0.5
-            else:
-                direction = orthogonalise(direction.view(-1, rows, columns)).view_as(weight)
-            weight.mul_(1 - rate * self.weight_decay).sub_(direction, alpha=rate)
+            direction = weight.grad.lerp(momentum, self.momentum).view(-1, rows, columns)
+            direction = orthogonalise(direction.mT).mT if rows > columns else orthogonalise(direction)
+            weight.mul_(1 - rate * self.weight_decay)
+            weight.sub_(direction.reshape_as(weight), alpha=rate * self.blocks[name].norm)
 
 
 class Optimizer:

@@ -90,7 +90,8 @@ def test_muon_moves_each_block_as_torchs_own_does_but_for_the_polynomials():
         ):
             first, second = (mine - start * (1 - 0.001)).flatten(), (leaf.detach() - start * (1 - 0.001)).flatten()
             assert torch.nn.functional.cosine_similarity(first, second, dim=0) > 0.999
-            assert 0.5 < first.norm() / second.norm() < 2
+            scale = 2**0.5 if name == "qkv" else 1.0
+            assert 0.7 * scale < first.norm() / second.norm() < 1.5 * scale
 
 
 def test_a_restored_optimizer_goes_on_to_the_same_bits():

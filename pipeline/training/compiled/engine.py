@@ -11,7 +11,7 @@ from pipeline.models.transformer import Transformer, rotary_angles
 from pipeline.params import Model, Optimizer
 from pipeline.training.compiled import network
 from pipeline.training.compiled.optimizer import adamw, muon
-from pipeline.training.optimizer import COEFFICIENTS, STACKS, block_rows
+from pipeline.training.optimizer import COEFFICIENTS, STACKS, blocks_of
 
 NAMES = ("embedding", *STACKS, "head")
 
@@ -25,14 +25,14 @@ class CompiledEngine:
         self.optimizer = optimizer
         rates = learning_rates(optimizer, model, shape.width)
         self.rates = {name: rates.get(name, rates["matrix"]) for name in NAMES}
-        self.block_rows = block_rows(shape) if optimizer.kind == "muon" else {}
+        self.blocks = blocks_of(shape) if optimizer.kind == "muon" else {}
         self.coefficients = np.array(COEFFICIENTS, np.float32)
         weights = {name: getattr(transformer, name).detach().numpy() for name in NAMES}
         self.weights, self.gradient = tuple(weights.values()), tuple(map(np.zeros_like, weights.values()))
         self.moments = {
             f"{moment}.{name}": np.zeros_like(weights[name])
             for name in NAMES
-            for moment in (("momentum",) if name in self.block_rows else ("mean", "square"))
+            for moment in (("momentum",) if name in self.blocks else ("mean", "square"))
         }
         angles = rotary_angles(shape).numpy()
         cosine, sine = np.cos(angles), np.sin(angles)
@@ -52,12 +52,13 @@ class CompiledEngine:
         settings, moments = self.optimizer, self.moments
         for name, weight, gradient in zip(NAMES, self.weights, self.gradient, strict=True):
             rate = factor * self.rates[name]
-            if name in self.block_rows:
+            if name in self.blocks:
                 muon(
                     weight,
                     gradient,
                     moments[f"momentum.{name}"],
-                    self.block_rows[name],
+                    self.blocks[name].rows,
+                    self.blocks[name].norm,
                     rate,
                     settings.momentum,
                     settings.weight_decay,

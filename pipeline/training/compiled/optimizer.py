@@ -22,12 +22,13 @@ def adamw(weights, gradient, mean, square, number, rate, beta1, beta2, decay):
 
 
 @compiled
-def muon(weights, gradient, momentum, rows, rate, beta, decay, coefficients):
-    """One step of Muon (see training/optimizer.py) in place, on blocks of `rows` whole rows of matrices (L, M, N)."""
+def muon(weights, gradient, momentum, rows, norm, rate, beta, decay, coefficients):
+    """One step of Muon (see training/optimizer.py) in place, on blocks of `rows` whole rows of matrices (L, M, N),
+    whose updates have spectral norm `norm` times `rate`."""
     L, M, N = weights.shape
     shape = (L * M // rows, rows, N)
     weights, gradient, momentum = weights.reshape(shape), gradient.reshape(shape), momentum.reshape(shape)
-    keep, size = f32(1 - rate * decay), f32(rate * np.sqrt(max(1.0, rows / N)))
+    keep, size = f32(1 - rate * decay), f32(rate * norm)
     x, direction = np.empty((rows, N), f32), np.empty((rows, N), f32)
     for block in range(len(weights)):
         _look_ahead(gradient[block].ravel(), momentum[block].ravel(), f32(beta), x.ravel())
