@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from pipeline.models.transformer import Transformer
 from pipeline.params import Model, Optimizer
@@ -14,16 +17,23 @@ def initialise(model: Transformer, parametrization: str, seed: int) -> None:
     Hidden matrices have standard deviation 1/sqrt(fan-in) and the embedding 0.02. Under muP (Yang et al. 2022, arXiv
     2203.03466, table 8) the head starts at zero, as do the matrices that write to the residual stream, so every layer's
     output is independent of width at the start. Under the standard parametrization these start at 1/sqrt(fan-in) too,
-    the residual writers divided by sqrt(2 depth) (Radford et al. 2019).
+    the residual writers divided by sqrt(2 depth) (Radford et al. 2019). Weights are drawn layer by layer.
     """
     generator = torch.Generator().manual_seed(seed)
     standard = parametrization == "standard"
     residual_scale = (2 * model.shape.depth) ** -0.5 if standard else 0.0
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for name, weight in _in_turn(model):
             scale = {"out": residual_scale, "down": residual_scale, "head": float(standard)}.get(name, 1.0)
             spread = 0.02 if name == "embedding" else weight.shape[-1] ** -0.5
             weight.copy_(torch.randn(weight.shape, generator=generator) * (spread * scale))
+
+
+def _in_turn(model: Transformer) -> Iterator[tuple[str, Tensor]]:
+    yield "embedding", model.embedding
+    yield "head", model.head
+    for layer in range(model.shape.depth):
+        yield from ((name, getattr(model, name)[layer]) for name in ("qkv", "out", "up", "down"))
 
 
 def learning_rates(optimizer: Optimizer, model: Model, width: int) -> dict[str, float]:
