@@ -1,9 +1,7 @@
 """Muon against torch.optim.Muon, the singular value decomposition, and its own iteration written out."""
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
 
 from pipeline.models.parametrization import initialise
 from pipeline.models.transformer import Shape, Transformer
@@ -41,28 +39,11 @@ def test_orthogonalise_keeps_singular_vectors_and_levels_singular_values(columns
     G = U @ torch.diag(torch.logspace(0, -2, 24, dtype=torch.float64)) @ Vt
     core = U.T @ orthogonalise(G[None])[0] @ Vt.T
     assert (core - core.diag().diag()).abs().max() < 1e-6
-    assert 0.67 < core.diag().min() < core.diag().max() < 1.33
+    assert 0.65 < core.diag().min() < core.diag().max() < 1.25
 
 
-def best_polynomial(low, high):
-    """a, b, c of the minimax fit of a x + b x^3 + c x^5 to 1 on low..high, by a linear programme, and its error."""
-    x = np.concatenate([np.geomspace(low, high, 2000), np.linspace(low, high, 2000)])
-    powers, one = np.stack([x, x**3, x**5], axis=1), np.ones((len(x), 1))
-    rows, bounds = np.block([[powers, -one], [-powers, -one]]), np.concatenate([one, -one])
-    found = linprog([0, 0, 0, 1], A_ub=rows, b_ub=bounds, bounds=[(None, None)] * 3 + [(0, None)])
-    return found.x[:3], found.x[3]
-
-
-def test_the_polynomials_are_the_best_ones_in_turn():
-    low, high = 0.002, 1.0
-    for coefficients in COEFFICIENTS:
-        best, error = best_polynomial(low, high)
-        np.testing.assert_allclose(coefficients, best, rtol=1e-4)
-        low, high = 1 - error, 1 + error
-
-
-def test_muon_moves_each_block_as_torchs_own_does_but_for_the_polynomials():
-    """torch.optim.Muon with five Newton-Schulz steps in bfloat16: on blocks whose singular values are all equal both
+def test_muon_moves_each_block_as_torchs_own_does_but_for_the_normalisation():
+    """torch.optim.Muon divides by the norm and iterates in bfloat16: on blocks whose singular values are all equal both
     iterations only scale, so that the two updates are parallel, block by block, with the same momentum and decay."""
     ours = fresh()
     muon = Muon(ours, rate=0.01, momentum=0.9, weight_decay=0.1)
@@ -91,7 +72,7 @@ def test_muon_moves_each_block_as_torchs_own_does_but_for_the_polynomials():
             first, second = (mine - start * (1 - 0.001)).flatten(), (leaf.detach() - start * (1 - 0.001)).flatten()
             assert torch.nn.functional.cosine_similarity(first, second, dim=0) > 0.999
             scale = 2**0.5 if name == "qkv" else 1.0
-            assert 0.7 * scale < first.norm() / second.norm() < 1.5 * scale
+            assert 0.55 * scale < first.norm() / second.norm() < 1.8 * scale
 
 
 def test_a_restored_optimizer_goes_on_to_the_same_bits():
