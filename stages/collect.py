@@ -12,7 +12,6 @@ from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.results import collect, collect_laws
 from pipeline.stage import run_stage
-from pipeline.tracking import mirror
 
 OUT = Path("results")
 
@@ -30,7 +29,6 @@ def main() -> None:
     for status, count in runs.group_by("status").len().sort("status").iter_rows():
         print(f"{status}: {count} runs")
     collect_laws([spec for spec in specs if spec.experiment != LANGUAGE_MODEL], store, OUT)
-    mirror("collect")
 
 
 if __name__ == "__main__":

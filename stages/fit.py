@@ -10,7 +10,6 @@ from pipeline.experiments.experiment import LANGUAGE_MODEL, step
 from pipeline.params import read_params
 from pipeline.results import judge_law, write_judgements
 from pipeline.stage import run_stage
-from pipeline.tracking import mirror
 
 RESULTS = Path("results")
 
@@ -22,7 +21,6 @@ def main() -> None:
     judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
     judgements |= {name: judge_law(params, name, RESULTS) for name in params.laws.tested}
     write_judgements(judgements, RESULTS)
-    mirror("fit")
 
 
 if __name__ == "__main__":

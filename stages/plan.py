@@ -9,7 +9,6 @@ from pipeline.params import read_params
 from pipeline.planning.table import plan_table
 from pipeline.stage import run_stage
 from pipeline.study import make_bill, plan_runs
-from pipeline.tracking import mirror
 
 OUT = Path("plan/runs.parquet")
 
@@ -21,7 +20,6 @@ def main() -> None:
     print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text(), flush=True)
     OUT.parent.mkdir(exist_ok=True)
     plan_table(specs, described).write_parquet(OUT)
-    mirror("plan")
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ from pipeline.reporting.provenance import read_provenance
 from pipeline.reporting.report import Part, build_page, write_page
 from pipeline.reporting.tuning import tuning
 from pipeline.stage import run_stage
-from pipeline.tracking import mirror
+from pipeline.tracking import mirror_beside
 
 ROOT = Path()
 
 
 def main() -> None:
-    """Writes the report and mirrors it."""
-    write_report()
-    mirror("report")
+    """Writes the report, and mirrors it with the results that it shows."""
+    with mirror_beside("collect", "fit", "report"):
+        write_report()
 
 
 def write_report() -> None:

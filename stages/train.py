@@ -17,7 +17,7 @@ def main() -> int:
     settings = read_params().train
     _, specs = read_plan(Path("plan/runs.parquet"))
     failed = train_runs(specs, RunStore(Path.cwd(), settings.storage), settings, Path("data/tokens"))
-    mirror("train")
+    mirror("plan", "train")
     return tell_failed(failed)
 
 

@@ -1,4 +1,7 @@
-"""The look that all figures share, and SVG text that is the same bytes for the same data."""
+"""The look that all figures share, and SVG text that is the same bytes for the same data.
+
+Matplotlib is imported by what draws: a law's module is read by every stage, and only the report draws.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from html import escape
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from pipeline.reporting.numbers import count, significant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure as Canvas
 
 INK = "#1f2430"
 MUTED = "#6b7280"
@@ -60,11 +63,16 @@ _STYLE = {
 
 def styled() -> AbstractContextManager:
     """A context in which matplotlib draws in the study's style and leaves no trace after it."""
+    import matplotlib
+
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "backend": "svg"})
 
 
 def new_canvas(rows: int = 1, height: float = 3.9) -> tuple[Canvas, list[Axes]]:
     """A canvas 5.6 inches wide (legible on a telephone) and its axes, one below the other with a common x."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
     canvas = Canvas(figsize=(5.6, height))
     FigureCanvasSVG(canvas)
     axes = canvas.subplots(rows, 1, squeeze=False, sharex=True)
@@ -76,8 +84,14 @@ def svg_text(canvas: Canvas, name: str, title: str) -> str:
 
     Coordinates keep two decimals, a hundredth of a point.
     """
+    import matplotlib
+
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
+        # Saving would lay out by drawing everything once more. SVG has 72 dots an inch.
+        canvas.dpi = 72
+        canvas.get_layout_engine().execute(canvas)
+        canvas.set_layout_engine("none")
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -116,6 +130,8 @@ def legend_above(canvas: Canvas, axes: Axes, title: str = "") -> None:
 
 def shades(values: Iterable[float], colour_map: str = "viridis") -> dict[float, str]:
     """A colour for each distinct value, in order of size, from a sequential map without its palest end."""
+    import matplotlib
+
     ordered = sorted(set(values))
     positions = np.linspace(0.0, 0.82, max(len(ordered), 2))[: len(ordered)]
     colours = matplotlib.colormaps[colour_map]
@@ -139,8 +155,18 @@ def plain_log_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     _log_axis(axis, values, label, lambda value: f"{value:g}" if 1e-3 <= value < 1e4 else significant(value, 1, 1.0))
 
 
+def linear_axis(axis: Axis, label: str) -> None:
+    """Make an axis of at most seven even steps."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=7))
+    axis.set_label_text(label)
+
+
 def loss_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     """Make a logarithmic axis of losses over less than a few octaves, ticks at round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
     low, high = _finite_range(values)
     margin = (high / low) ** 0.06
     _set_scale(axis, low / margin, high * margin)
@@ -182,6 +208,8 @@ def _set_scale(axis: Axis, low: float, high: float) -> None:
 
 
 def _set_ticks(axis: Axis, ticks: Sequence[float], form, label: str) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))

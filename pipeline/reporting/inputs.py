@@ -9,7 +9,15 @@ from typing import Any
 
 import polars as pl
 
-TELEMETRY = {"run_id": pl.String, "seconds": pl.Float64, "tokens_per_second": pl.Float64, "device": pl.String}
+TELEMETRY = {
+    "run_id": pl.String,
+    "seconds": pl.Float64,
+    "tokens": pl.Int64,
+    "training_seconds": pl.Float64,
+    "matrix_flops_per_second": pl.Float64,
+    "tokens_per_second": pl.Float64,
+    "device": pl.String,
+}
 COVERAGE = {
     "law": pl.String,
     "estimator": pl.String,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
-from matplotlib.ticker import MaxNLocator
 
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
@@ -17,6 +16,7 @@ from pipeline.reporting.figures import (
     ORANGE,
     PURPLE,
     legend_above,
+    linear_axis,
     new_canvas,
     plain_log_axis,
     shades,
@@ -118,5 +118,4 @@ def _scale(axes, which: str, logarithmic: bool, label: str, values: pl.Series) -
     if logarithmic:
         plain_log_axis(axis, known, label)
     else:
-        axis.set_major_locator(MaxNLocator(nbins=7))
-        axis.set_label_text(label)
+        linear_axis(axis, label)

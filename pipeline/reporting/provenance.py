@@ -39,16 +39,22 @@ class Provenance:
 
 def read_provenance(root: Path, before: str = "report") -> Provenance:
     """The provenance of the study in `root`, with the hashes of all stages of dvc.lock except `before`."""
-    commit = _git(root, "rev-parse", "HEAD")
-    kept = [f":(exclude){path}" for path in _GENERATED]
-    status = (_git(root, "status", "--porcelain", "--no-renames", "-z", "--", ".", *kept) or "") if commit else ""
+    commit, changed = read_commit(root)
     return Provenance(
         commit=commit,
         committed_at=_git(root, "show", "-s", "--format=%cI", "HEAD") if commit else None,
-        changed=tuple(sorted(entry[3:] for entry in status.split("\0") if entry)),
+        changed=changed,
         hashes=_locked_hashes(root / "dvc.lock", before),
         versions=_versions(),
     )
+
+
+def read_commit(root: Path) -> tuple[str | None, tuple[str, ...]]:
+    """(commit of the study in `root`, None outside git; the source files that differ from it, sorted)."""
+    commit = _git(root, "rev-parse", "HEAD")
+    kept = [f":(exclude){path}" for path in _GENERATED]
+    status = (_git(root, "status", "--porcelain", "--no-renames", "-z", "--", ".", *kept) or "") if commit else ""
+    return commit, tuple(sorted(entry[3:] for entry in status.split("\0") if entry))
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -1,7 +1,12 @@
-"""Mirrors a study to MLflow, from the driver alone and each thing once; a store that is down stops nothing."""
+"""Mirrors a study to MLflow, from the driver alone and each thing once; a store that is down stops nothing.
+
+Opening MLflow takes seconds, more than most stages. So only three stages do: prepare; train, which has time to spare
+and mirrors the plan too; and report, the last, beside which a process of its own mirrors what was collected and fitted.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +18,7 @@ from typing import TYPE_CHECKING
 from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
 from pipeline.planning.run_spec import SETTLED
-from pipeline.reporting.provenance import read_provenance
+from pipeline.reporting.provenance import read_commit
 from pipeline.tracking.run_records import planned_facts, published_records, run_hash, run_record, settled_runs
 from pipeline.tracking.stage_records import OUTPUTS, stage_record, train_identity
 from pipeline.tracking.store import MlflowStore, StoreFault, shown, tracking_uri
@@ -21,20 +26,50 @@ from pipeline.tracking.store import MlflowStore, StoreFault, shown, tracking_uri
 if TYPE_CHECKING:
     from pipeline.execution.executor import Event
 
+GO = "written"
 _given_up: set[str] = set()
+_held: dict[str, dict[str, str]] = {}
+"""What the store at an address was seen to hold by the `run_mirror` before, which spares the next `mirror` a search."""
 
 
-def mirror(stage: str) -> None:
-    """Mirrors a stage of the study in the working directory, whose outputs are written.
+def mirror(*stages: str) -> None:
+    """Mirrors stages of the study in the working directory, whose outputs are written.
 
     The same outputs are never mirrored twice. With stage train go all training runs that MLflow does not hold yet.
     """
     study = Study(Path.cwd())
-    with _going_on(study.uri) as wanted:
-        if wanted:
-            if stage == "train":
-                study.mirror_runs()
-            study.mlflow.write(stage_record(stage, study.root))
+    for stage in stages:
+        with _going_on(study.uri) as wanted:
+            if wanted:
+                if stage == "train":
+                    study.mirror_runs(_held.pop(study.uri, None))
+                study.mlflow.write(stage_record(stage, study.root))
+
+
+@contextmanager
+def mirror_beside(*stages: str) -> Iterator[None]:
+    """Mirrors all but the last of these stages in a process beside the block, and the last one after it.
+
+    A block that fails leaves the last stage unmirrored, and its error stands alone. Raises ChildProcessError when the
+    process, which then has told why, failed.
+    """
+    command = [sys.executable, "-m", "pipeline.tracking", *stages]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield
+        except BaseException:
+            process.communicate()
+            raise
+        sys.stderr.write(process.communicate(GO)[1])
+    if process.returncode:
+        raise ChildProcessError("the MLflow mirror failed, for the reason above; `make track` mirrors everything later")
+
+
+def mirror_when_told(*stages: str) -> None:
+    """The other side of `mirror_beside`: the last stage waits for GO on standard input."""
+    mirror(*stages[:-1])
+    if sys.stdin.read() == GO:
+        mirror(stages[-1])
 
 
 @contextmanager
@@ -49,7 +84,10 @@ def run_mirror(store: RunStore) -> Iterator[Callable[[Event], None]]:
     def write(run_id: str) -> None:
         with _going_on(study.uri) as wanted:
             if wanted:
+                if study.uri not in _held:
+                    _held[study.uri] = study.mlflow.training_runs()
                 study.mirror_run(run_id)
+                _held[study.uri][run_id] = run_hash(store, run_id)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
 
@@ -99,9 +137,9 @@ class Study:
     @cached_property
     def mlflow(self) -> MlflowStore:
         """The store, opened."""
-        provenance = read_provenance(self.root)
-        tags = {"git_commit": provenance.commit} if provenance.commit else {}
-        tags |= {"git_changed": ", ".join(provenance.changed)[:5000]} if provenance.changed else {}
+        commit, changed = read_commit(self.root)
+        tags = {"git_commit": commit} if commit else {}
+        tags |= {"git_changed": ", ".join(changed)[:5000]} if changed else {}
         return MlflowStore(self.uri, self.root, self.name, tags)
 
     @cached_property
@@ -113,9 +151,12 @@ class Study:
         """True when the training run had to be written."""
         return self.mlflow.write(run_record(self.store, run_id, self.planned.get(run_id)), self.parent)
 
-    def mirror_runs(self) -> tuple[int, int]:
-        """(number of training runs written, number that MLflow holds of those on disk)."""
-        held, settled = self.mlflow.training_runs(), settled_runs(self.store)
+    def mirror_runs(self, held: dict[str, str] | None = None) -> tuple[int, int]:
+        """(number of training runs written, number that MLflow holds of those on disk).
+
+        `held` is what MLflow holds already, by run_id, where that is known.
+        """
+        held, settled = self.mlflow.training_runs() if held is None else held, settled_runs(self.store)
         written = sum(self.mirror_run(x) for x in settled if held.get(x) != run_hash(self.store, x))
         published = published_records(self.root)
         for run_id in sorted(published.keys() - held.keys() - set(settled)):

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-import sqlalchemy
-from sqlalchemy.exc import SQLAlchemyError
-
 from pipeline.tracking.record import Record
 
 if TYPE_CHECKING:
@@ -54,6 +51,7 @@ def shown(uri: str) -> str:
 def _faults_of_mlflow() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error
 
@@ -187,6 +185,9 @@ def _check_database(uri: str) -> None:
     """Looks into a database of its own accord: MLflow would try for minutes to open one that is broken."""
     if urlsplit(uri).scheme.partition("+")[0] not in _DATABASES:
         return
+    import sqlalchemy
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         url = sqlalchemy.make_url(uri)
         if url.drivername.startswith("sqlite") and url.database:

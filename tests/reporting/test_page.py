@@ -157,6 +157,9 @@ def test_the_bill_adds_up(report: Path) -> None:
     finished = runs.filter(pl.col("status") == "finished")
     own = (finished["D"] - finished["start_tokens"]).sum()
     assert total["seconds of all workers"][0] == pytest.approx(own / 50_000, rel=1e-12)
+    assert total["tokens/s"][0] == pytest.approx(62_500, rel=1e-12)
+    share = finished["flops_own"].sum() / 1e11 / (own / 62_500)
+    assert total["of matrix products"][0] == pytest.approx(share, rel=1e-12)
 
 
 def test_the_same_inputs_give_the_same_bytes(report: Path, build: Callable[[Path], Path]) -> None:

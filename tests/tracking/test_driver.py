@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from pipeline.execution.executor import Event
-from pipeline.tracking import mirror, run_mirror, track_all
+from pipeline.tracking import mirror, mirror_beside, run_mirror, track_all
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.stage_records import OUTPUTS
 from tests.tracking.conftest import MANIFEST, NUM_ROWS, Toy
@@ -125,6 +125,30 @@ def test_every_stage_says_what_it_made(toy: Toy, capsys: pytest.CaptureFixture):
         else:
             assert content == (toy.root / ("data/tokens" if stage == "prepare" else "") / path).read_bytes()
     assert capsys.readouterr().err == ""
+
+
+def test_the_last_stage_is_mirrored_after_the_block_and_the_others_beside_it(toy: Toy):
+    toy.finish()
+    with mirror_beside("collect", "fit", "report"):
+        (toy.root / "reports/index.html").write_text("<h1>written in the block</h1>")
+    runs = {run.info.run_name: run for run in toy.mirrored("tags.stage LIKE '%'")}
+    assert list(runs) == ["collect", "fit", "report"]
+    assert runs["report"].data.tags["dvc_hash/reports"] == dvc_hash(toy.root / "reports")
+
+
+def test_a_block_that_fails_leaves_its_stage_unmirrored(toy: Toy):
+    toy.finish()
+    with pytest.raises(ValueError, match="no page"), mirror_beside("collect", "report"):
+        raise ValueError("no page")
+    assert [run.info.run_name for run in toy.mirrored("tags.stage LIKE '%'")] == ["collect"]
+
+
+def test_a_mirror_beside_a_stage_that_fails_is_told(toy: Toy, capfd: pytest.CaptureFixture):
+    toy.finish()
+    (toy.root / "results/runs.csv").unlink()
+    with pytest.raises(ChildProcessError, match="make track"), mirror_beside("collect", "report"):
+        pass
+    assert "results/runs.csv: No such file" in capfd.readouterr().err
 
 
 def test_nothing_is_written_twice_and_a_lost_store_comes_back_the_same(
