@@ -4,10 +4,10 @@ READY := .venv/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help study laws test bill ui track bench lock clean
+.PHONY: help study laws test bill ui track benchmark coverage lock clean
 
 help: ## these lines
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 11
 
 study: $(READY) ## set up if needed, then run the study (dvc repro): corpus to report
 	dvc repro
@@ -30,9 +30,11 @@ ui: $(READY) ## MLflow's pages, at http://127.0.0.1:5000
 track: $(READY) ## mirror everything on disk to MLflow again
 	study track
 
-bench: $(READY) ## the benchmarks: speed of the fits, coverage of the intervals (half an hour)
+benchmark: $(READY) ## all benchmarks side by side with their baselines (two hours); PARTS="training study": only these
 	pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	python -m benchmarks.fit_speed
+	python -m benchmarks $(PARTS)
+
+coverage: $(READY) ## do the fits' 95 % intervals cover? (half an hour)
 	python -m benchmarks.coverage
 
 lock: ## resolve pyproject.toml anew into requirements.lock

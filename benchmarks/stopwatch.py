@@ -81,8 +81,28 @@ def rounded(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_environment() -> dict[str, str]:
+    """The environment without what holds this package to one thread, for a program that is measured as users run it."""
+    return {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
+
+
 def machine_facts(*packages: str) -> dict[str, str | int]:
-    """Processor, cores, threads in use, and versions of Python and of `packages`.
+    """Processor, cores, and versions of Python and of `packages`."""
+    return {
+        "processor": _processor(),
+        "cores": num_cores(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def one_thread_facts(*packages: str) -> dict[str, str | int]:
+    """`machine_facts`, and that one thread is in use.
 
     Raises ValueError when numpy does not keep to one thread, since CPU time would then add up several.
     """
@@ -90,13 +110,7 @@ def machine_facts(*packages: str) -> dict[str, str | int]:
     taken = measure(lambda: [square @ square for _ in range(20)])
     if taken.cpu > 1.3 * taken.wall or any(os.environ.get(name) != "1" for name in ONE_THREAD):
         raise ValueError(f"{ONE_THREAD[0]}: numpy uses several threads; run as python -m benchmarks.fit_speed")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 0,
-        "threads": 1,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
+    return machine_facts(*packages) | {"threads": 1}
 
 
 def _processor() -> str:
