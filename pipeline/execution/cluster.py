@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,14 @@ def num_workers() -> int:
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"environment: STUDY_WORKERS: {text!r} is not a positive whole number")
     return int(text)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that ended with a `result`, `seconds` after its worker had begun it."""
+
+    result: RunResult
+    seconds: float
 
 
 @dataclass
@@ -75,28 +84,37 @@ class Cluster:
         for handle in handles:
             ray.cancel(handle, force=True)
 
-    def next_event(
+    def next_events(
         self, handles: list[ray.ObjectRefGenerator]
-    ) -> tuple[ray.ObjectRefGenerator, Progress | RunResult | Failure]:
-        """The first thing that any of the runs reports, and its handle. A lost worker is such a report too."""
-        (handle,), _ = ray.wait(handles, num_returns=1)
-        try:
-            event = ray.get(next(handle))
-        except StopIteration:
-            event = Failure("lost", "the run ended without a result")
-        except LocalRayletDiedError:
-            raise ConnectionError(
-                "ray: the node of this machine died; finished runs are kept, run the study again"
-            ) from None
-        except LOST as error:
-            event = Failure("lost", f"{type(error).__name__}: {str(error).splitlines()[0]}")
-        return handle, event
+    ) -> list[tuple[ray.ObjectRefGenerator, Progress | Ended | Failure]]:
+        """What the runs report next, each with its handle: waits for one report, and brings all that are there by then.
+
+        A lost worker is such a report too.
+        """
+        first, others = ray.wait(handles, num_returns=1)
+        more = ray.wait(others, num_returns=len(others), timeout=0)[0] if others else []
+        return [(handle, _report(handle)) for handle in first + more]
 
 
-def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult | Failure]:
-    """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
+def _report(handle: ray.ObjectRefGenerator) -> Progress | Ended | Failure:
     try:
-        yield from step(spec.experiment, "run")(spec, context)
+        return ray.get(next(handle))
+    except StopIteration:
+        return Failure("lost", "the run ended without a result")
+    except LocalRayletDiedError:
+        raise ConnectionError(
+            "ray: the node of this machine died; finished runs are kept, run the study again"
+        ) from None
+    except LOST as error:
+        return Failure("lost", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | Ended | Failure]:
+    """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
+    began = time.monotonic()
+    try:
+        for event in step(spec.experiment, "run")(spec, context):
+            yield Ended(event, time.monotonic() - began) if isinstance(event, RunResult) else event
     except Exception as error:
         yield failure_of(error)
 

@@ -7,17 +7,20 @@ import os
 import platform
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.execution.cluster import Cluster
+from pipeline.execution.cluster import Cluster, Ended
 from pipeline.execution.failures import Failure
+from pipeline.execution.queue import Queue
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
 from pipeline.planning.bill import critical_path
-from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec
 
 LEAST_MICRO_BATCH = 64
 
@@ -34,12 +37,18 @@ class Policy:
 
 @dataclass
 class Attempt:
-    """A run under way: its micro-batch in tokens, how often it was tried, when it began (seconds)."""
+    """A run under way: its micro-batch in tokens, how often it was tried, the seconds that earlier attempts took, and
+    when this one was submitted (seconds)."""
 
     spec: RunSpec
     micro_batch: int
     number: int = 1
-    began: float = field(default_factory=time.monotonic)
+    earlier: float = 0.0
+    submitted: float = field(default_factory=time.monotonic)
+
+    def again(self, micro_batch: int) -> Attempt:
+        """The next attempt at the same run."""
+        return Attempt(self.spec, micro_batch, self.number + 1, self.earlier + time.monotonic() - self.submitted)
 
 
 @dataclass(frozen=True)
@@ -69,12 +78,14 @@ class Executor:
         seconds: dict[str, float],
     ):
         self.store, self.cluster, self.policy, self.watchers = store, cluster, policy, watchers
-        self.waiting = {spec.run_id: spec for spec in specs if not store.settled(spec.run_id)}
-        self.longest = critical_path(
-            specs, {spec.run_id: seconds[spec.run_id] if spec.run_id in self.waiting else 0.0 for spec in specs}
-        )
         self.running: dict[object, Attempt] = {}
         self.failed: dict[str, str] = {}
+        held = {spec.run_id: store.status(spec.run_id) for spec in specs}
+        waiting = {spec.run_id: spec for spec in specs if held[spec.run_id] not in SETTLED}
+        left = {run_id: seconds[run_id] if run_id in waiting else 0.0 for run_id in held}
+        self.queue = Queue(critical_path(specs, left), left, cluster.place, cluster.slots)
+        self.ended: deque[tuple[str, str | None]] = deque()
+        self._line_up(waiting)
 
     def run(self) -> dict[str, str]:
         """Trains everything that is not settled yet; returns `failed`.
@@ -83,30 +94,15 @@ class Executor:
         """
         try:
             while True:
-                self._settle_hopeless()
-                self._start_ready()
+                self._release_children()
+                for spec in self.queue.startable():
+                    self._submit(Attempt(spec, self.policy.micro_batch_tokens))
+                    self._tell(Event("started", spec))
                 if not self.running:
                     return self.failed
-                while not self._take(*self.cluster.next_event(list(self.running))):
-                    pass
+                self._take(self.cluster.next_events(list(self.running)))
         finally:
             self.cluster.cancel(list(self.running))
-
-    def _start_ready(self) -> None:
-        ready = [
-            spec for spec in self.waiting.values() if not spec.needs or self.store.status(spec.needs) == "finished"
-        ]
-        ready.sort(key=lambda spec: (-self.longest[spec.run_id], spec.run_id))
-        free = dict(self.cluster.slots)
-        for attempt in self.running.values():
-            free[self.cluster.place(attempt.spec)] -= 1
-        for spec in ready:
-            place = self.cluster.place(spec)
-            if free[place] > 0:
-                free[place] -= 1
-                del self.waiting[spec.run_id]
-                self._submit(Attempt(spec, self.policy.micro_batch_tokens))
-                self._tell(Event("started", spec))
 
     def _submit(self, attempt: Attempt) -> None:
         spec = attempt.spec
@@ -120,19 +116,31 @@ class Executor:
         )
         self.running[self.cluster.submit(spec, context)] = attempt
 
-    def _take(self, handle: object, event: Progress | RunResult | Failure) -> bool:
-        """Deals with one report; True when it ended an attempt, so that the plan must be looked at again."""
-        attempt = self.running[handle]
-        if isinstance(event, Progress):
-            self._tell(Event("progress", attempt.spec, done=event.done))
-            return False
-        del self.running[handle]
-        if isinstance(event, RunResult):
-            self.store.add(attempt.spec, event, _telemetry(attempt, event, self.cluster.place(attempt.spec)))
-            self._tell(Event(event.status, attempt.spec, event.done, event, event.reason or ""))
-        else:
-            self._handle(attempt, event)
-        return True
+    def _take(self, reports: list[tuple[object, Progress | Ended | Failure]]) -> None:
+        """Deals with what runs report. Those that ended well are stored together, and before any failure counts."""
+        ended, failures = [], []
+        for handle, event in reports:
+            attempt = self.running[handle]
+            if isinstance(event, Progress):
+                self._tell(Event("progress", attempt.spec, done=event.done))
+                continue
+            del self.running[handle]
+            (ended if isinstance(event, Ended) else failures).append((attempt, event))
+        self.store.add_all(
+            [
+                (attempt.spec, event.result, _telemetry(attempt, event, self.cluster.place(attempt.spec)))
+                for attempt, event in ended
+            ]
+        )
+        for attempt, event in ended:
+            self.queue.vacate(attempt.spec)
+            self._end(attempt.spec, event.result)
+        for attempt, failure in failures:
+            self._handle(attempt, failure)
+
+    def _end(self, spec: RunSpec, result: RunResult) -> None:
+        self.ended.append((spec.run_id, result.status))
+        self._tell(Event(result.status, spec, result.done, result, result.reason or ""))
 
     def _handle(self, attempt: Attempt, failure: Failure) -> None:
         spec, halved = attempt.spec, attempt.micro_batch // 2
@@ -140,29 +148,45 @@ class Executor:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), failure.place or str(self.store.root))
         if failure.kind == "memory" and halved >= LEAST_MICRO_BATCH:
             self._tell(Event("retried", spec, detail=f"out of memory; micro-batch halved to {halved} tokens"))
-            self._submit(Attempt(spec, halved, attempt.number + 1, attempt.began))
+            self._submit(attempt.again(halved))
         elif failure.kind == "lost" and attempt.number <= self.policy.retries:
             self._tell(Event("retried", spec, detail=f"{failure.summary}; resumes from its last checkpoint"))
-            self._submit(Attempt(spec, attempt.micro_batch, attempt.number + 1, attempt.began))
+            self._submit(attempt.again(attempt.micro_batch))
         else:
             tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
+            self.queue.vacate(spec)
             self.store.add_failure(spec, failure.traceback or failure.summary)
             self._fail(spec, failure.summary + tries)
 
-    def _settle_hopeless(self) -> None:
-        """Runs whose parent diverged have diverged with it; runs whose parent failed cannot start."""
-        for run_id, spec in list(self.waiting.items()):
-            if spec.needs in self.failed:
-                del self.waiting[run_id]
-                self._fail(spec, f"its parent {spec.needs} failed")
-            elif spec.needs and self.store.status(spec.needs) == "diverged":
-                del self.waiting[run_id]
-                parent = self.store.result(spec.needs)
-                curve = {name: column.to_numpy() for name, column in self._curve(spec.needs).items()}
-                reason = f"its parent {spec.needs} diverged: {parent['reason']}"
-                result = RunResult("diverged", reason, {}, curve, {}, parent["done"], parent["done"])
-                self.store.add(spec, result, {"seconds": 0.0, "tokens": 0})
-                self._tell(Event("diverged", spec, result=result, detail=reason))
+    def _line_up(self, waiting: dict[str, RunSpec]) -> None:
+        """Every run waits for its parent; parents that are settled already are the first to let their children go."""
+        for spec in waiting.values():
+            if spec.needs:
+                self.queue.wait(spec, spec.needs)
+            else:
+                self.queue.add(spec)
+        needed = {spec.needs: None for spec in waiting.values() if spec.needs and spec.needs not in waiting}
+        self.ended.extend((parent, self.store.status(parent)) for parent in needed)
+
+    def _release_children(self) -> None:
+        """What waited for a run that ended is ready, if that one finished; has diverged with it; or cannot start."""
+        while self.ended:
+            parent, status = self.ended.popleft()
+            for spec in self.queue.children(parent):
+                if status == "finished":
+                    self.queue.add(spec)
+                elif status == "diverged":
+                    result = self._diverged_with(parent)
+                    self.store.add(spec, result, {"seconds": 0.0, "tokens": 0})
+                    self._end(spec, result)
+                else:
+                    self._fail(spec, f"its parent {parent} {'failed' if status == 'failed' else 'has no record'}")
+
+    def _diverged_with(self, parent: str) -> RunResult:
+        record = self.store.result(parent)
+        curve = {name: column.to_numpy() for name, column in self._curve(parent).items()}
+        reason = f"its parent {parent} diverged: {record['reason']}"
+        return RunResult("diverged", reason, {}, curve, {}, record["done"], record["done"])
 
     def _curve(self, run_id: str) -> dict:
         return self.store.curve(run_id).drop("run_id").to_dict()
@@ -173,11 +197,12 @@ class Executor:
 
     def _fail(self, spec: RunSpec, reason: str) -> None:
         self.failed[spec.run_id] = reason
+        self.ended.append((spec.run_id, "failed"))
         self._tell(Event("failed", spec, detail=reason))
 
 
-def _telemetry(attempt: Attempt, result: RunResult, place: str) -> dict:
-    seconds = time.monotonic() - attempt.began
+def _telemetry(attempt: Attempt, ended: Ended, place: str) -> dict:
+    seconds, result = attempt.earlier + ended.seconds, ended.result
     trained = result.done - result.resumed_from
     return {
         "seconds": seconds,
@@ -188,9 +213,17 @@ def _telemetry(attempt: Attempt, result: RunResult, place: str) -> dict:
         "resumed_from_tokens": result.resumed_from,
         "attempts": attempt.number,
         "micro_batch_tokens": attempt.micro_batch,
-        "host": socket.gethostname(),
         "device": "cuda" if place == "GPU" else "cpu",
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **_surroundings(),
+        **result.measured,
+    }
+
+
+@cache
+def _surroundings() -> dict:
+    return {
+        "host": socket.gethostname(),
         "machine": f"{platform.machine()} {platform.system()}",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "ray", "numpy")},
-        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -28,8 +28,11 @@ class Display:
         self.total, self.workers, self.minutes = len(bill.new), bill.workers, bill.minutes
         self.runs_of = Counter(line.spec.experiment for line in bill.new)
         self.left = Counter(self.runs_of)
-        self.ended: set[str] = set()
+        self.planned = sum(self.expected.values())
+        self.done = 0.0
+        self.ended = 0
         self.tokens: dict[str, tuple[int, int]] = {}
+        self.seen = 0
         self.began = time.monotonic()
         self.console = Console(soft_wrap=True)
         self.bar = Progress(
@@ -54,17 +57,18 @@ class Display:
         """Takes note of one event."""
         run_id = event.spec.run_id
         if event.result:
-            self.tokens[run_id] = (event.result.resumed_from, event.result.done)
+            self._saw(run_id, event.result.resumed_from, event.result.done)
         elif event.done:
             first, _ = self.tokens.get(run_id, (event.done, event.done))
-            self.tokens[run_id] = (first, event.done)
+            self._saw(run_id, first, event.done)
         if event.kind == "retried":
             self.console.print(f"  retry {event.spec.label}: {event.detail}")
         if event.kind not in ENDED:
             self.bar.update(self.task, note=self.note())
             return
-        self.ended.add(run_id)
-        self.bar.update(self.task, completed=len(self.ended), note=self.note())
+        self.ended += 1
+        self.done += self.expected.get(run_id, 0.0)
+        self.bar.update(self.task, completed=self.ended, note=self.note())
         if not event.spec.flops:
             self._law_goes_on(event.spec.experiment)
             if event.kind == "finished":
@@ -74,24 +78,24 @@ class Display:
             outcome = f"loss {result.scalars['loss']:.4f} nats/token"
         elif event.detail:
             outcome = f"{event.kind}: {event.detail}"
-        self.console.print(
-            f"  [{len(self.ended)}/{self.total}] {event.spec.label}: {outcome}; {self.note()}", markup=False
-        )
+        self.console.print(f"  [{self.ended}/{self.total}] {event.spec.label}: {outcome}; {self.note()}", markup=False)
+
+    def _saw(self, run_id: str, first: int, last: int) -> None:
+        before = self.tokens.get(run_id, (0, 0))
+        self.seen += (last - first) - (before[1] - before[0])
+        self.tokens[run_id] = (first, last)
 
     def _law_goes_on(self, law: str) -> None:
         """One line for all runs of a law of learning mechanics, once the last of them has ended."""
         self.left[law] -= 1
         if not self.left[law]:
             runs = self.runs_of[law]
-            self.console.print(f"  [{len(self.ended)}/{self.total}] {law}: {runs} runs ended; {self.note()}")
+            self.console.print(f"  [{self.ended}/{self.total}] {law}: {runs} runs ended; {self.note()}")
 
     def note(self) -> str:
         """Tokens a second over all workers, where any are seen, and the time left."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        seen = sum(last - first for first, last in self.tokens.values())
-        total = sum(self.expected.values())
-        done = sum(self.expected.get(run_id, 0.0) for run_id in self.ended)
-        planned = self.minutes * 60 / total if total else 0.0
-        pace = elapsed / done if done > total / 10 else planned
-        speed = f"{seen / elapsed / 1e3:.1f}k tokens/s, " if seen else ""
-        return f"{speed}about {max(total - done, 0.0) * pace / 60:.1f} min left"
+        average = self.minutes * 60 / self.planned if self.planned else 0.0
+        pace = elapsed / self.done if self.done > self.planned / 10 else average
+        speed = f"{self.seen / elapsed / 1e3:.1f}k tokens/s, " if self.seen else ""
+        return f"{speed}about {max(self.planned - self.done, 0.0) * pace / 60:.1f} min left"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from safetensors.numpy import load_file, save_file
 from pipeline.experiments.experiment import RunResult
 from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.table import CURVES, schema
+
+WRITERS = 16
+"""Threads that write records; most of the time they wait for the disk."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,17 @@ class RunStore:
     def working_checkpoint(self, run_id: str) -> str:
         """URI where a run in progress saves its state."""
         return self.checkpoint(run_id) if self.storage else str(self.scratch(run_id) / "checkpoint.safetensors")
+
+    def add_all(self, ended: Sequence[tuple[RunSpec, RunResult, dict]]) -> None:
+        """Writes the records of runs, each given as for `add`, side by side: a disk flushes many files in hardly more
+        time than one.
+
+        Raises the first error there was, once the others are written.
+        """
+        with ThreadPoolExecutor(max_workers=WRITERS) as pool:
+            written = [pool.submit(self.add, *one) for one in ended]
+        for one in written:
+            one.result()
 
     def add(self, spec: RunSpec, result: RunResult, telemetry: dict) -> None:
         """Writes the record of a run: telemetry first, then everything else with one rename.

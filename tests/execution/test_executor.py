@@ -3,14 +3,19 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import psutil
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.execution.executor import Executor, Policy
 from pipeline.execution.run_store import RunStore
+from pipeline.experiments.experiment import step
 from pipeline.planning.bill import critical_path
 from tests.execution.conftest import blowing_up, broken, make_specs
+from tests.experiments.laws.bench import read_laws
+from tests.small_study import LAW
 
 
 def carry_out(specs, root, cluster, tokens, watch=None, seconds=60.0):
@@ -20,6 +25,15 @@ def carry_out(specs, root, cluster, tokens, watch=None, seconds=60.0):
     costs = {spec.run_id: spec.flops for spec in specs}
     failed = Executor(specs, store, cluster, Policy(tokens, 8192, seconds, retries=2), watchers, costs).run()
     return store, events, failed
+
+
+def kill_workers():
+    """Kills every process that is carrying out a run; returns their numbers."""
+    children = psutil.Process().children(recursive=True)
+    working = [child.pid for child in children if child.name() == "ray::_events"]
+    for pid in working:
+        os.kill(pid, signal.SIGKILL)
+    return working
 
 
 def record(root):
@@ -87,15 +101,12 @@ def test_a_larger_grid_trains_only_what_is_new(quiet, specs, facts, cluster, tok
 
 
 def test_a_killed_worker_costs_nothing_but_time(facts, cluster, tokens, tmp_path):
-    specs, killed = make_specs(facts, widths=[32], tokens=[170_000]), []
+    specs, killed = make_specs(facts, widths=[64], tokens=[170_000]), []
 
     def kill_once(event):
         saved = tmp_path / "killed" / "scratch" / event.spec.run_id / "checkpoint.safetensors"
         if event.kind == "progress" and not killed and saved.exists():
-            children = psutil.Process().children(recursive=True)
-            killed.extend(child.pid for child in children if child.name() == "ray::_events")
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
+            killed.extend(kill_workers())
 
     quiet, _, _ = carry_out(specs, tmp_path / "quiet", cluster, tokens)
     store, events, failed = carry_out(specs, tmp_path / "killed", cluster, tokens, kill_once, seconds=0.3)
@@ -128,3 +139,51 @@ def test_a_bug_fails_its_run_and_lets_the_others_go_on(quiet, specs, facts, clus
     assert "is not the planned another" in failed[trunk.run_id]
     assert failed[cooldown.run_id] == f"its parent {trunk.run_id} failed"
     assert not store.settled(trunk.run_id)
+
+
+@pytest.fixture
+def short(tmp_path):
+    """The runs of a law with the cheapest dials, all of them said to take no time, so that many share a slot."""
+    dials = YAML(typ="safe").load(LAW)["laws"]["deep_linear"]
+    settings = read_laws(tmp_path, {"deep_linear": dials}).laws.tested["deep_linear"]
+    return step("deep_linear", "plan")(settings, None)
+
+
+def test_short_runs_are_with_their_workers_before_these_are_free(short, cluster, tokens, tmp_path):
+    store, events, failed = carry_out(short, tmp_path / "study", cluster, tokens)
+    assert not failed
+    assert all(store.status(spec.run_id) == "finished" for spec in short)
+    kinds = [event.kind for event in events]
+    assert kinds.count("started") == kinds.count("finished") == len(short) > cluster.slots["CPU"]
+    assert kinds.index("finished") > cluster.slots["CPU"]
+
+
+def test_killing_every_worker_loses_no_short_run(short, cluster, tokens, tmp_path):
+    killed = []
+
+    def kill_once(event):
+        if event.kind == "finished" and not killed:
+            killed.extend(kill_workers())
+
+    quiet, _, _ = carry_out(short, tmp_path / "quiet", cluster, tokens)
+    store, _, failed = carry_out(short, tmp_path / "killed", cluster, tokens, kill_once)
+    assert killed
+    assert not failed
+    assert record(store.root) == record(quiet.root)
+
+
+def test_children_of_a_run_that_is_nowhere_fail_by_name(specs, cluster, tokens, tmp_path):
+    child = next(spec for spec in specs if spec.needs)
+    store, _, failed = carry_out([child], tmp_path / "study", cluster, tokens)
+    assert failed == {child.run_id: f"its parent {child.needs} has no record"}
+    assert store.status(child.run_id) is None
+
+
+def test_a_failed_root_takes_a_long_chain_along(cluster, facts, tokens, tmp_path):
+    """Two thousand runs deep: farther than Python nests calls."""
+    chain = broken(facts)[:1]
+    while len(chain) < 2000:
+        chain.append(replace(chain[0], parent_id=chain[-1].run_id))
+    _, events, failed = carry_out(chain, tmp_path / "study", cluster, tokens)
+    assert len(failed) == len(chain)
+    assert [event.spec for event in events if event.kind == "failed"] == chain
