@@ -36,6 +36,7 @@ from pipeline.experiments.language_model.run import recipe_of
 from pipeline.params import Batch, LanguageModel, Train, read_params
 from pipeline.training import trainer
 from pipeline.training.device import prepare_device
+from pipeline.training.optimizer import COEFFICIENTS
 from pipeline.training.schedule import Course, batch_tokens
 
 NUM_ROUNDS = 5
@@ -71,14 +72,18 @@ class Mix:
     def model_share(self) -> float:
         """FLOPs of the model over those of the model and of Muon, in the whole tree: at most this fraction is reached.
 
-        Newton-Schulz in five steps costs 30 width^3 a square matrix and (34 + 4 r) width^3 a matrix of r widths, as
-        the trainer's optimiser makes it (on the smaller Gram matrix).
+        A block of m x n, m <= n, costs 4 m^2 n for its Gram matrix and the last product, and k polynomials of that
+        matrix 2 (4 k - 3) m^3.
         """
-        shape = self.recipe.shape
-        cubes = 4 * 30 + 2 * (34 + 4 * shape.mlp_ratio) if self.recipe.optimizer.kind == "muon" else 0
+        if self.recipe.optimizer.kind != "muon":
+            return 1.0
+        shape, k = self.recipe.shape, len(COEFFICIENTS)
+        C, K, X = shape.width, shape.head_size, shape.mlp_ratio * shape.width
+        blocks = {(K, C): 3 * C // K, (C, C): 1, (C, X): 2}
+        muon = sum(number * (4 * m * m * n + 2 * (4 * k - 3) * m**3) for (m, n), number in blocks.items())
         sizes, counts = np.array(self.steps).T
         model = float((sizes * counts).sum()) * self.flops_per_token
-        return model / (model + counts.sum() * cubes * shape.depth * float(shape.width) ** 3)
+        return model / (model + float(counts.sum()) * muon * shape.depth)
 
     def tokens_per_second(self, seconds: dict[int, float]) -> float:
         """Over the whole tree, with `seconds` a step by batch size, interpolated between them."""
