@@ -65,10 +65,12 @@ def tried(tokens):
 
 def test_a_recipe_at_its_optimum_holds_with_its_range():
     found = judged(lambda w, x: valley(x, 0.1, 0.02), lambda w, x: valley(x, -0.1, 0.008), sigma=0.001)
-    assert {one.verdict for one in found.findings} == {"holds"}
+    *laws, boundary, control = found.findings
+    assert {one.verdict for one in laws} == {boundary.verdict} == {"holds"}
+    assert control.verdict == "violated"
     assert overall([one.as_dict() for one in found.findings]) == "holds"
     assert found.summary["study"]["inside"] is True
-    matrix, batch, moved = found.findings
+    matrix, batch, moved = laws
     (regime,) = matrix.regime
     assert (regime.low, regime.high, regime.broke_at) == pytest.approx((0.01, 0.02, 0.005))
     (regime,) = batch.regime
@@ -76,9 +78,24 @@ def test_a_recipe_at_its_optimum_holds_with_its_range():
     assert moved.measured == pytest.approx(0.0, abs=1e-4)
 
 
+def test_the_end_of_a_range_is_found_where_the_parabola_has_it_and_foretold_by_the_narrow_width():
+    """Regret 1 % at ln x = 0.1 + sqrt(ln 1.01 / 0.02) of a parabola that both widths share."""
+    found = judged(lambda w, x: valley(x, 0.1, 0.02), lambda w, x: valley(x, 0.0, 0.001), sigma=1e-6)
+    *_, boundary, control = found.findings
+    truth = 0.01 * np.exp(0.1 + np.sqrt(np.log(1.01) / 0.02))
+    assert boundary.predicted == pytest.approx(truth, rel=1e-3)
+    assert boundary.measured == pytest.approx(truth, rel=0.05)
+    assert boundary.interval == pytest.approx((0.02, 0.04))
+    assert control.measured == pytest.approx(np.expm1(0.02 * (np.log(0.25) - 0.1) ** 2), rel=0.05)
+    moved = judged(
+        lambda w, x: valley(x, 0.0 if w == 32 else 0.9, 0.02), lambda w, x: valley(x, 0.0, 0.001), sigma=1e-6
+    )
+    assert moved.findings[-2].verdict == "violated"
+
+
 def test_a_dial_away_from_its_optimum_violates_by_its_regret():
     found = judged(lambda w, x: valley(x, np.log(2.2), 0.05), lambda w, x: valley(x, 0.0, 0.02), sigma=0.0005)
-    matrix, batch, _ = found.findings
+    matrix, batch = found.findings[:2]
     assert (matrix.verdict, batch.verdict) == ("violated", "holds")
     truth = np.expm1(0.05 * np.log(2.2) ** 2)
     assert matrix.interval[0] <= truth <= matrix.interval[1]
@@ -110,7 +127,7 @@ def test_a_best_value_that_moves_with_width_does_not_transfer():
     found = judged(
         lambda w, x: valley(x, 0.8 if w == 64 else -0.8, 0.02), lambda w, x: valley(x, 0.0, 0.02), sigma=0.0003
     )
-    moved = found.findings[-1]
+    moved = found.findings[2]
     assert (moved.law, moved.verdict) == ("the best recipe transfers over width", "violated")
     assert moved.measured == pytest.approx(np.expm1(0.02 * 1.6**2), rel=0.05)
 
@@ -126,7 +143,8 @@ def test_diverged_settings_are_left_out_and_too_few_leave_a_dial_undetermined():
     assert few.findings[0].verdict == "undetermined"
     assert "diverged" in few.findings[0].statement
     nothing = judge(SETTINGS, runs.drop("loss"), pl.DataFrame())
-    assert {one.verdict for one in nothing.findings} == {"undetermined"}
+    assert {one.verdict for one in nothing.findings if one.role == "law"} == {"undetermined"}
+    assert {one.verdict for one in nothing.findings if one.role != "law"} == {"not_reached"}
     assert draw(nothing.summary, nothing.tables, runs, pl.DataFrame())
     for one in (few, nothing):
         json.dumps([finding.as_dict() for finding in one.findings] + [one.summary], allow_nan=False)
@@ -214,7 +232,7 @@ def test_bad_dials_are_refused_before_anything_runs(tmp_path, changed, message):
         ({"widths": [16, 40]}, r"recipe_optimum\.widths: 40 is not divisible by model\.head_size 16"),
         ({"factors": {"batch": [0.3, 1, 2]}}, r"factors\.batch: 0\.3 times the study's 256 is refused: .*multiple"),
         ({"factors": {"cooldown": [0.5, 1, 8]}}, r"factors\.cooldown: 8 times the study's 0\.2 is refused: "),
-        ({"factors": {"momentum": [0.5, 1, 20]}}, r"factors\.momentum: 20 times the study's 0\.9 is refused: "),
+        ({"factors": {"momentum": [0.5, 1, 20]}}, r"factors\.momentum: 20 times the study's 0\.85 is refused: "),
     ],
 )
 def test_what_the_study_cannot_have_is_refused_at_planning(changed, message):

@@ -35,6 +35,7 @@ import polars as pl
 
 from pipeline.experiments.experiment import Judgement, Progress, RunContext, RunResult, StudyFacts
 from pipeline.experiments.laws.mup_transfer.language_model import run_study
+from pipeline.experiments.laws.recipe_optimum.ends import finding_of_boundary, finding_of_control
 from pipeline.experiments.laws.recipe_optimum.findings import finding_of_dial, finding_of_transfer, percent, standing
 from pipeline.experiments.laws.recipe_optimum.sweeps import OWN, plan_sweeps
 from pipeline.experiments.laws.recipe_optimum.sweeps import Settings as Settings
@@ -57,7 +58,8 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
 
 
 def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judgement:
-    """A finding a dial, one on the transfer over width, and where the recipe stands."""
+    """A finding a dial, one on the transfer over width, the end of a range and the control, and where the recipe
+    stands."""
     swept = list(sweeps_of(runs, settings.tolerance))
     findings = [finding_of_dial(list(widths)) for _, widths in groupby(swept, key=lambda one: one.name)]
     study = standing(swept, findings, runs.filter(dial=OWN)["course.end"][0])
@@ -71,7 +73,8 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
         says.append(f"Without effect on this recipe, and so not swept: {', '.join(without)}.")
     moved = finding_of_transfer(swept)
     tables = {"points": points(swept), "optima": optima(swept)}
-    return Judgement([*findings, *([moved] if moved else [])], {"says": says, "study": study}, tables)
+    outside = [finding_of_boundary(swept, settings.tolerance), finding_of_control(swept, settings.tolerance)]
+    return Judgement([*findings, *([moved] if moved else []), *outside], {"says": says, "study": study}, tables)
 
 
 def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> list[Figure]:
