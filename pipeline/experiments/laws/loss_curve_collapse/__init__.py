@@ -164,7 +164,7 @@ def _shapes(inside: pl.DataFrame) -> list[Finding]:
             FIXED_N,
             "shape of a loss curve, with tokens",
             "curves",
-            "At fixed size longer runs should have flatter curves:",
+            "At fixed size longer runs should have flatter ones:",
         ),
     ):
         slope = jackknife(lambda rows, groups=groups: follows(rows, groups), inside)
