@@ -160,12 +160,7 @@ def _shapes(inside: pl.DataFrame) -> list[Finding]:
     found = []
     for groups, law, figure, words in (
         (FIXED_D, "shape of a loss curve, with size", "fixed", "At fixed D larger models have steeper curves:"),
-        (
-            FIXED_N,
-            "shape of a loss curve, with tokens",
-            "curves",
-            "At fixed size longer runs should have flatter ones:",
-        ),
+        (FIXED_N, "shape of a loss curve, with tokens", "curves", "At fixed size longer runs have flatter curves:"),
     ):
         slope = jackknife(lambda rows, groups=groups: follows(rows, groups), inside)
         claim = Claim(law, "ln l = ln (1 + r x^-beta) - ln (1 + r)", QIU, "measured / predicted",
