@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline.corpus.prepare import prepare_corpus
 from pipeline.corpus.shards import open_corpus
 from pipeline.experiments.experiment import RunContext, StudyFacts
 from pipeline.experiments.laws.batch_size import judge, plan, run
@@ -30,7 +29,7 @@ from pipeline.experiments.laws.batch_size.network import (
     run_network,
     weight_shapes,
 )
-from pipeline.params import BytesTokenizer, Prepare, TextSource, read_params
+from pipeline.params import read_params
 from pipeline.plain import flatten
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
@@ -39,16 +38,6 @@ EXACT = DIALS["exact"] | {"num_modes": 50, "examples": 2048, "batches": [1, 4, 1
 NETWORK = DIALS["network"] | {"examples": 16384, "width": 32, "factors": [16], "beyond": 64}
 NOISE = {"seeds": [0, 1, 2], "width": 16, "tokens": [1000, 3000], "micro_batches": 48}
 QUICK = {"exact": EXACT, "network": NETWORK, "language_model": NOISE}
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory):
-    """The repository's own source text, prepared."""
-    folder = tmp_path_factory.mktemp("corpus") / "tokens"
-    source = TextSource(kind="text", path="pipeline/**/*.py")
-    tokenizer = BytesTokenizer(kind="bytes")
-    prepare_corpus(Prepare(sources=[source], tokenizer=tokenizer, validation_fraction=0.3), folder, lambda *_: None)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline.corpus.prepare import prepare_corpus
 from pipeline.experiments.experiment import RunContext, StudyFacts
 from pipeline.experiments.language_model.plan import plan as plan_study
 from pipeline.experiments.language_model.run import run as run_study
@@ -16,7 +15,7 @@ from pipeline.experiments.laws.mup_transfer import Tuned, draw, judge
 from pipeline.experiments.laws.mup_transfer import plan_study as plan_tuned
 from pipeline.experiments.laws.mup_transfer.network import changes, initial_weights, rates, teacher, trained_loss
 from pipeline.experiments.laws.mup_transfer.valley import estimate, valley_of
-from pipeline.params import BytesTokenizer, Evaluation, Prepare, Replicates, SizesByTokens, TextSource, read_params
+from pipeline.params import Evaluation, Replicates, SizesByTokens, read_params
 from tests.experiments.laws.bench import dials, digest_of, read_laws, try_law
 
 NETWORK = dials("mup_transfer")["network"]
@@ -30,16 +29,6 @@ STUDY = {"seeds": [0, 1], "widths": [16, 32], "log2_factors": [-3, 0, 2, 5, 100]
 @pytest.fixture(scope="module")
 def tried():
     return try_law("mup_transfer", network=QUICK, language_model=None)
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory):
-    """The project's own source text, prepared."""
-    folder = tmp_path_factory.mktemp("corpus") / "tokens"
-    source = TextSource(kind="text", path="pipeline/**/*.py")
-    settings = Prepare(sources=[source], tokenizer=BytesTokenizer(kind="bytes"), validation_fraction=0.3)
-    prepare_corpus(settings, folder, lambda *_: None)
-    return folder
 
 
 @pytest.fixture(scope="module")

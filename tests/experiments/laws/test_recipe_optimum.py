@@ -7,14 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.corpus.prepare import prepare_corpus
 from pipeline.experiments.experiment import RunContext, StudyFacts
 from pipeline.experiments.language_model.plan import plan as plan_study
 from pipeline.experiments.language_model.run import run as run_study
 from pipeline.experiments.laws.recipe_optimum import Settings, draw, judge, plan
 from pipeline.experiments.laws.recipe_optimum.sweeps import DIALS
 from pipeline.experiments.verdict import overall
-from pipeline.params import BytesTokenizer, Prepare, TextSource, read_params
+from pipeline.params import read_params
 from pipeline.plain import flatten
 from tests.experiments.laws.bench import dials, digest_of, read_laws, try_law
 from tests.experiments.laws.test_recipe_optimum_parabola import valley
@@ -46,16 +45,6 @@ def runs_of(truth, sigma=0.0, seeds=2, seed=0):
 def judged(matrix, batch, sigma=0.0, **more):
     level = {"matrix_rate": lambda w, x: matrix(w, x) - matrix(w, 0.0), "batch": lambda w, x: batch(w, x) - batch(w, 0)}
     return judge(SETTINGS, runs_of(level, sigma, **more), pl.DataFrame())
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory):
-    """The project's own source text, prepared."""
-    folder = tmp_path_factory.mktemp("corpus") / "tokens"
-    source = TextSource(kind="text", path="pipeline/**/*.py")
-    settings = Prepare(sources=[source], tokenizer=BytesTokenizer(kind="bytes"), validation_fraction=0.3)
-    prepare_corpus(settings, folder, lambda *_: None)
-    return folder
 
 
 @pytest.fixture(scope="module")

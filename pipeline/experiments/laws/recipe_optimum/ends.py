@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.experiments.experiment import Finding
 from pipeline.experiments.laws.recipe_optimum.swept import Swept
 from pipeline.experiments.laws.recipe_optimum.tables import NAME
+from pipeline.experiments.sweep import crossing
 from pipeline.experiments.verdict import Claim, Estimate
 
 FACTOR = 1.5
@@ -68,18 +69,14 @@ def crossed(one: Swept, tolerance: float, side: int) -> tuple[float, tuple[float
 
     Between two swept values the root of the height is taken as linear in the logarithm, as a parabola's is.
     """
-    sweep, level = one.sweep, np.log1p(tolerance)
-    heights = np.sqrt(np.clip(sweep.means - sweep.lowest, 0.0, None))
-    place = int(np.argmin(sweep.means))
-    while 0 <= place + side < len(heights):
-        near, far = place, place + side
-        if heights[near] ** 2 <= level < heights[far] ** 2:
-            part = (np.sqrt(level) - heights[near]) / (heights[far] - heights[near])
-            ends = one.study * np.exp(sweep.x[[near, far]])
-            value = one.study * np.exp(sweep.x[near] + part * (sweep.x[far] - sweep.x[near]))
-            return float(value), (float(ends.min()), float(ends.max()))
-        place += side
-    return None
+    sweep = one.sweep
+    heights = np.sqrt(np.clip(sweep.means - sweep.lowest, 0.0, None)) - np.sqrt(np.log1p(tolerance))
+    beyond = side * (sweep.x - sweep.x[np.argmin(sweep.means)]) >= 0
+    place, bracket = crossing(np.exp(side * sweep.x[beyond]), heights[beyond], 0.0)
+    if place is None:
+        return None
+    low, high = sorted(float(one.study * end**side) for end in bracket)
+    return float(one.study * place**side), (low, high)
 
 
 def _cost(one: Swept, end: int) -> Estimate:
