@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from pipeline.experiments.experiment import Finding, Regime, Verdict
 
@@ -37,7 +37,7 @@ class Estimate:
         """Half the width of the 95 % interval."""
         if not self.error:
             return 0.0
-        return float(student.ppf((1 + LEVEL) / 2, self.num - 1)) * self.error if self.num > 1 else math.inf
+        return float(stdtrit(self.num - 1, (1 + LEVEL) / 2)) * self.error if self.num > 1 else math.inf
 
 
 def over_seeds(values: Iterable[float | None]) -> Estimate:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from pipeline.fitting.envelope import envelope
 from pipeline.fitting.isoflop import isoflop
@@ -68,7 +68,7 @@ def agreement(approaches: list[Approach]) -> Agreement:
     a, error = (np.array([getattr(one, name) for one in known]) for name in ("a", "standard_error"))
     mean = np.average(a, weights=error**-2)
     statistic = float(np.sum(((a - mean) / error) ** 2))
-    p = float(chi2.sf(statistic, len(known) - 1))
+    p = float(chdtrc(len(known) - 1, statistic))
     if p < LEVEL:
         return Agreement(approaches, statistic, p, "disagree")
     return Agreement(approaches, statistic, p, "agree" if len(precise) == len(known) else "undetermined")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from pipeline.fitting.estimators import Huber, robust_sd
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
@@ -187,7 +187,7 @@ def is_plateau(fit: Fit, runs: Runs, num_cells: int) -> bool:
     if spare < 1 or left <= 1e-18 * len(runs):
         return False
     F = max(whole - left, 0.0) / explained / (left / spare)
-    return bool(f_distribution.sf(F, explained, spare) > PLATEAU_LEVEL)
+    return bool(fdtrc(explained, spare, F) > PLATEAU_LEVEL)
 
 
 def _outlying(fit: Fit, runs: Runs) -> list[Caution]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from pipeline.fitting.estimators import L2
 from pipeline.fitting.influence import noise
@@ -170,7 +170,7 @@ def expected_interval(
         relative = noise_sd * np.linalg.norm(half, axis=1)
         j = law.gradient([target_N], [target_D], **{name: [value] for name, value in target_columns.items()})
         target = noise_sd * float(np.linalg.norm(j[0] @ half))
-    quantile = float(student.ppf(0.975, max(freedom, 1)))
+    quantile = float(stdtrit(max(freedom, 1), 0.975))
     raw = {
         name: float(error if law.signs.get(name) == "any" else error * abs(getattr(law, name)))
         for name, error in zip(names, relative, strict=True)

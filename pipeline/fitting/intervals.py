@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri, stdtrit
 
 PERCENTILES = (2.5, 97.5)
 MOST_BIAS = 0.98
@@ -26,15 +26,15 @@ def corrected_interval(draws_Rm: NDArray, estimate_m: ArrayLike, freedom: int) -
     """
     estimate = np.asarray(estimate_m, float)
     low, high = np.full(len(estimate), np.nan), np.full(len(estimate), np.nan)
-    reach = t.ppf(0.975, max(freedom, 1))
+    reach = stdtrit(max(freedom, 1), 0.975)
     for column, value in enumerate(estimate):
         draws = draws_Rm[:, column]
         draws = draws[np.isfinite(draws)]
         if not len(draws):
             continue
         below = np.mean(draws < value) + 0.5 * np.mean(draws == value)
-        shift = 2.0 * norm.ppf(np.clip(below, 1 - MOST_BIAS, MOST_BIAS))
+        shift = 2.0 * ndtri(np.clip(below, 1 - MOST_BIAS, MOST_BIAS))
         # Of R draws the p quantile is number p (R + 1): with p R an interval would cover 2 / (R + 1) too little.
-        at = 100.0 * norm.cdf([shift - reach, shift + reach])
+        at = 100.0 * ndtr([shift - reach, shift + reach])
         low[column], high[column] = np.percentile(draws, at, method="weibull")
     return low, high

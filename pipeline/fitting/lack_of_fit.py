@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import f as f_distribution
+from scipy.special import chdtrc, fdtrc
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,5 @@ def lack_of_fit(
     tangent = np.linalg.solve(half, mean @ jacobian_nk)
     left = whitened - tangent @ np.linalg.lstsq(tangent, whitened, rcond=None)[0]
     chi2 = float(left @ left)
-    if noise_freedom:
-        p = float(f_distribution.sf(chi2 / freedom, freedom, noise_freedom))
-    else:
-        p = float(chi2_distribution.sf(chi2, freedom))
+    p = float(fdtrc(freedom, noise_freedom, chi2 / freedom) if noise_freedom else chdtrc(freedom, chi2))
     return LackOfFit(chi2, freedom, p, sd_used, noise_freedom)

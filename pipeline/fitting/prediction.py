@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from pipeline.fitting.frontier import flat_range
 from pipeline.fitting.intervals import corrected_interval
@@ -103,7 +103,7 @@ class Predictor:
         log_L = float(log_losses(self.form, self.estimate[None], where)[0, 0])
         draws = log_losses(self.form, self.draws, where)
         low, high = corrected_interval(draws, [log_L], self.freedom)
-        noise = t.ppf(0.975, max(self.freedom, 1)) * self.noise_sd
+        noise = stdtrit(max(self.freedom, 1), 0.975) * self.noise_sd
         below, above = (self.widening * float(np.hypot(end - log_L, noise)) for end in (low[0], high[0]))
         C = FLOPS_PER_PARAMETER_TOKEN * N * D
         beyond = C / self.C_range[1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from pipeline.fitting.influence import noise, objectives
 from pipeline.fitting.newton import minimise
@@ -79,7 +79,7 @@ def profile(fit: Fit, name: str, num_values: int = 41) -> Profile:
     fit, bounds = _in_raw_units(fit, name)
     held, scale = _Held(fit, (name,)), noise(fit)
     known = np.isfinite(scale.per_objective)
-    level = float(f_distribution.ppf(0.95, 1, scale.freedom)) if known else np.nan
+    level = float(fdtri(1, scale.freedom, 0.95)) if known else np.nan
     half = float(np.sqrt(scale.variance * np.nan_to_num(level, nan=4.0) * held.covariance[0, 0]))
     ends = [held.crossing(scale.per_objective, level, half, bound) if known else None for bound in bounds]
     centre = float(held.estimate[0])
@@ -122,7 +122,7 @@ def objective_map(
     axes = [_spread(*three, size) for three in edges.T]
     objective = held.solve(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))[1]
     known = np.isfinite(scale.per_objective)
-    level = 2.0 * float(f_distribution.ppf(0.95, 2, scale.freedom)) if known else np.nan
+    level = 2.0 * float(fdtri(2, scale.freedom, 0.95)) if known else np.nan
     rise = objective - min(fit.objective, float(objective.min()))
     excess = rise * (scale.per_objective * share if known else 1.0 / fit.objective)
     return ObjectiveMap(first, second, held.raw(axes[0]), held.raw(axes[1], 1), excess, level)

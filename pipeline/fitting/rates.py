@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from pipeline.fitting.intervals import PERCENTILES, percentile_interval
 from pipeline.fitting.points import cells, positive_columns
@@ -191,4 +191,4 @@ def _law(table: NDArray, num_resamples: int, random: np.random.Generator) -> tup
 def _expansion(num_cells: int, freedom: int) -> float:
     """The factor that widens bootstrap deviations for few cells: t / z times sqrt(n / (n - k)) (arXiv 1411.5279)."""
     upper = PERCENTILES[1] / 100
-    return float(t.ppf(upper, freedom) / norm.ppf(upper) * np.sqrt(num_cells / freedom))
+    return float(stdtrit(freedom, upper) / ndtri(upper) * np.sqrt(num_cells / freedom))

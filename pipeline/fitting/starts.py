@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.points import Points, evenly
@@ -24,6 +23,8 @@ APART = 0.12
 
 def starting_points(form: type[Law], points: Points, num_starts: int) -> NDArray[np.float64]:
     """Centred thetas (num_starts, k), best first; the same for the same runs, in whatever order they come."""
+    from scipy.stats import qmc  # a third of a second, and only a fit needs it
+
     points = thinned(points, MAP_POINTS)
     ranges = form.map_ranges
     unit = qmc.Halton(len(ranges), scramble=False).random(max(MAP_SIZE, num_starts) + 1)[1:]

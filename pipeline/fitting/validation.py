@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.holdout import HoldOut, compute_quantiles, hold_out
@@ -71,7 +71,7 @@ def trust(origins: list[HoldOut]) -> Trust | None:
         return None
     inside = np.concatenate([one.inside for one in origins])
     scaled = np.concatenate([one.scaled_errors for one in origins])
-    p = float(binom.cdf(int(inside.sum()), len(inside), 0.95))
+    p = float(bdtr(int(inside.sum()), len(inside), 0.95))
     factor = max(1.0, float(np.quantile(scaled, 0.95))) if p < LEVEL else 1.0
     reach = max(float(one.C.max() / one.threshold) for one in origins)
     return Trust(float(inside.mean()), len(inside), p, factor, reach)

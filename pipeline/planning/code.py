@@ -25,7 +25,7 @@ def code_digest(modules: Iterable[str], root: Path = ROOT) -> str:
     """
     total = hashlib.sha256()
     for name in sorted(modules):
-        total.update(f"{name}\0{ast.dump(_tree(root, name))}\0".encode())
+        total.update(f"{name}\0{_dump(_path(root, name).read_text(encoding='utf-8'))}\0".encode())
     return total.hexdigest()
 
 
@@ -104,8 +104,17 @@ def _path(root: Path, module: str) -> Path:
 
 
 def _tree(root: Path, module: str) -> ast.Module:
-    path = _path(root, module)
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return _parsed(_path(root, module).read_text(encoding="utf-8"))
+
+
+@lru_cache
+def _dump(source: str) -> str:
+    return ast.dump(_parsed(source))
+
+
+def _parsed(source: str) -> ast.Module:
+    """The syntax tree of `source` without its docstrings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri, gammaincinv
 
 from pipeline.experiments.experiment import Finding, Regime, Verdict
 from pipeline.experiments.language_model.evidence import Evidence
@@ -155,10 +154,8 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
 def _largest_chi2(test: LackOfFit) -> float:
     """The chi2 at which lack of fit is significant: of F, where the noise sd was itself measured."""
     if test.noise_freedom:
-        return test.degrees_of_freedom * float(
-            f_distribution.ppf(1 - LEVEL, test.degrees_of_freedom, test.noise_freedom)
-        )
-    return float(chi2_distribution.ppf(1 - LEVEL, test.degrees_of_freedom))
+        return test.degrees_of_freedom * float(fdtri(test.degrees_of_freedom, test.noise_freedom, 1 - LEVEL))
+    return float(2 * gammaincinv(test.degrees_of_freedom / 2, 1 - LEVEL))
 
 
 def _where(evidence: Evidence) -> str:

@@ -26,7 +26,6 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 from pydantic import Field, PositiveInt, model_validator
-from scipy.stats import spearmanr
 
 from pipeline.experiments.experiment import Finding, Judgement, Regime, RunContext, RunResult, StudyFacts
 from pipeline.experiments.law import Dials, Seeds, law_run, one_thread, result, torch
@@ -216,7 +215,8 @@ def _order(alike: pl.DataFrame) -> list[Finding]:
 
 
 def _width(wide: pl.DataFrame, widths: pl.DataFrame) -> list[Finding]:
-    slope, rho = slope_over_seeds(wide, "width", "initial"), spearmanr(*widths["width", "trained"]).statistic
+    slope = slope_over_seeds(wide, "width", "initial")
+    rho = widths.select(pl.corr("width", "trained", method="spearman")).item()
     held = [Regime("width", "units", widths["width"].min(), widths["width"].max())]
     grows = _claim("alignment grows with width", "rank correlation of w and 1 - CKA", "width", HUH)
     noise = _claim("alignment of untrained networks", "(1 - CKA) / CKA ~ 1 / w", "width", unit="slope")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from pipeline.experiments.verdict import LEVEL
 
@@ -69,7 +69,7 @@ class Sweep:
     @cached_property
     def quantile(self) -> float:
         """Student's t of a two-sided interval."""
-        return float(student.ppf((1 + LEVEL) / 2, self.freedom))
+        return float(stdtrit(self.freedom, (1 + LEVEL) / 2))
 
     @cached_property
     def optimum(self) -> float:
