@@ -14,6 +14,7 @@ from pipeline.params import Model, Optimizer
 from pipeline.training.compiled.engine import CompiledEngine
 from pipeline.training.device import arithmetic
 from pipeline.training.optimizer import Optimizer as TorchOptimizer
+from pipeline.training.world import ALONE, World
 
 
 class Engine(Protocol):
@@ -21,7 +22,8 @@ class Engine(Protocol):
 
     def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> Tensor | float:
         """One update with `factor` times the peak rates from the mean gradient of `windows`, at most `micro_batch`
-        tokens of them at once; returns their mean loss before it, nats/token."""
+        tokens of them at once; returns their mean loss before it, nats/token. Every process of a World is given all the
+        windows, takes its part of them, and has the same weights and loss afterwards."""
 
     def losses(self, windows: np.ndarray) -> np.ndarray:
         """Nats (B, T) of every token of `windows`."""
@@ -33,30 +35,42 @@ class Engine(Protocol):
         """Takes over what `state` returned after `num_steps` steps, to the same bits on the same kind of device."""
 
 
-def make_engine(shape: Shape, model: Model, optimizer: Optimizer, seed: int, device: torch.device) -> Engine:
-    """The engine for `device`, with initial weights that are the same on every device."""
+def make_engine(
+    shape: Shape, model: Model, optimizer: Optimizer, seed: int, device: torch.device, world: World = ALONE
+) -> Engine:
+    """The engine for `device` in this process of `world`, with initial weights that are the same everywhere."""
     transformer = Transformer(shape)
     initialise(transformer, model.parametrization, seed)
     if device.type == "cpu":
-        return CompiledEngine(transformer, optimizer, model)
-    return TorchEngine(transformer.to(device), optimizer, model, device)
+        return CompiledEngine(transformer, optimizer, model, world)
+    return TorchEngine(transformer.to(device), optimizer, model, device, world)
 
 
 class TorchEngine:
     """Plain torch: the way on a GPU, in bfloat16, and on a CPU the reference that tests hold the compiled one to."""
 
-    def __init__(self, transformer: Transformer, optimizer: Optimizer, model: Model, device: torch.device):
-        self.transformer, self.device = transformer, device
+    def __init__(
+        self,
+        transformer: Transformer,
+        optimizer: Optimizer,
+        model: Model,
+        device: torch.device,
+        world: World = ALONE,
+    ):
+        self.transformer, self.device, self.world = transformer, device, world
         self.optimizer = TorchOptimizer(transformer, optimizer, model)
 
     def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> Tensor:
         """See Engine."""
-        total = torch.zeros((), device=self.device)
-        for chunk in torch.from_numpy(windows).to(self.device).split(max(1, micro_batch // (windows.shape[1] - 1))):
+        total, own = torch.zeros((), device=self.device), torch.from_numpy(self.world.part(windows)).to(self.device)
+        for parameter in self.transformer.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        for chunk in own.split(max(1, micro_batch // (windows.shape[1] - 1))) if len(own) else ():
             with arithmetic(self.device):
                 loss = self.transformer.loss(chunk) * (len(chunk) / len(windows))
             loss.backward()
             total += loss.detach()
+        self.world.add_up([*(parameter.grad for parameter in self.transformer.parameters()), total])
         self.optimizer.step(factor)
         return total
 

@@ -19,6 +19,7 @@ from pipeline.params import Optimizer as OptimizerSettings
 from pipeline.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from pipeline.training.engine import Engine, make_engine
 from pipeline.training.schedule import Course, batch_tokens
+from pipeline.training.world import World
 
 CURVE_STEPS = 20
 PATIENCE_ROWS = 10
@@ -95,9 +96,11 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     """Yields Progress now and then and last one Outcome; the final state is in `places.own` by then.
 
     A diverged run (loss not finite, or not below its start for PATIENCE_ROWS rows of the curve or at the end) has an
-    Outcome that says so: divergence is a result, not an error.
+    Outcome that says so: divergence is a result, not an error. Where this process has joined a group, all of it train
+    this run together, and the first alone saves.
     """
-    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device)
+    world = World.here()
+    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device, world)
     state = _start(places, engine)
     resumed_from = state.tokens
     order = WindowOrder(data.train, recipe.shape.context, recipe.seed)
@@ -126,7 +129,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         if time.monotonic() - shown > places.progress_seconds:
             yield Progress(tokens)
             shown = time.monotonic()
-        if time.monotonic() - saved > places.checkpoint_seconds:
+        if world.rank == 0 and time.monotonic() - saved > places.checkpoint_seconds:
             paused = time.monotonic()
             write_checkpoint(places.own, snapshot())
             saved = time.monotonic()
@@ -136,11 +139,11 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     assert reason or tokens == recipe.course.end, "a course ends on a step"
     losses = counts = documents = np.empty(0)
     if reason is None and recipe.course.shape != "constant":
-        losses, counts, documents = _evaluate(engine, recipe, data)
+        losses, counts, documents = _evaluate(engine, recipe, data, world)
         loss = losses.mean(dtype="float64") / recipe.shape.context
         if not loss < BELOW_START * start_loss:
             reason = f"validation loss {loss:.4g} is not below the start {start_loss:.4g} nats/token"
-    if reason is None:
+    if reason is None and world.rank == 0:
         write_checkpoint(places.own, snapshot())
     status = "finished" if reason is None else "diverged"
     yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from, seconds)
@@ -158,10 +161,13 @@ def _start(places: Places, engine: Engine) -> TrainingState:
     return state
 
 
-def _evaluate(engine: Engine, recipe: Recipe, data: Data) -> tuple[np.ndarray, ...]:
+def _evaluate(engine: Engine, recipe: Recipe, data: Data, world: World) -> tuple[np.ndarray, ...]:
     chosen = _evaluation_set(data, recipe.shape.context, recipe.evaluation)
-    chunks = np.split(chosen.windows, range(EVALUATION_BATCH, len(chosen.windows), EVALUATION_BATCH))
-    sums = np.concatenate([engine.losses(chunk).sum(axis=1) for chunk in chunks])
+    sums = np.zeros(len(chosen.windows), np.float32)
+    for first in world.part(np.arange(0, len(sums), EVALUATION_BATCH)):
+        chunk = slice(first, first + EVALUATION_BATCH)
+        sums[chunk] = engine.losses(chosen.windows[chunk]).sum(axis=1)
+    world.add_up([torch.from_numpy(sums)])
     return sums, data.token_bytes[chosen.windows[:, 1:]].sum(axis=1), chosen.documents
 
 

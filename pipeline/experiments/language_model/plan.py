@@ -28,6 +28,7 @@ NUMERIC_MODULES = (
     "pipeline.training.optimizer",
     "pipeline.training.schedule",
     "pipeline.training.trainer",
+    "pipeline.training.world",
 )
 
 

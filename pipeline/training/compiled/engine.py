@@ -12,6 +12,7 @@ from pipeline.params import Model, Optimizer
 from pipeline.training.compiled import network
 from pipeline.training.compiled.optimizer import adamw, muon
 from pipeline.training.optimizer import COEFFICIENTS, STACKS, blocks_of
+from pipeline.training.world import ALONE, World
 
 NAMES = ("embedding", *STACKS, "head")
 
@@ -20,9 +21,9 @@ class CompiledEngine:
     """The engine for CPUs (see training/engine.py); fp32, one thread, the same bits wherever the processor is the
     same."""
 
-    def __init__(self, transformer: Transformer, optimizer: Optimizer, model: Model):
+    def __init__(self, transformer: Transformer, optimizer: Optimizer, model: Model, world: World = ALONE):
         shape = self.shape = transformer.shape
-        self.optimizer = optimizer
+        self.optimizer, self.world = optimizer, world
         rates = learning_rates(optimizer, model, shape.width)
         self.rates = {name: rates.get(name, rates["matrix"]) for name in NAMES}
         self.blocks = blocks_of(shape) if optimizer.kind == "muon" else {}
@@ -42,11 +43,13 @@ class CompiledEngine:
 
     def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> float:
         """See Engine."""
-        rows, loss = max(1, micro_batch // self.shape.context), 0.0
-        for first in range(0, len(windows), rows):
-            chunk = windows[first : first + rows]
+        own, rows, loss = self.world.part(windows), max(1, micro_batch // self.shape.context), np.zeros(1)
+        for first in range(0, len(own), rows):
+            chunk = own[first : first + rows]
             share = np.float32(len(chunk) / len(windows))
             loss += network.loss_and_gradient(self.weights, self.turn, self.lanes, chunk, share, self.gradient)
+        self.world.add_up([torch.from_numpy(part) for part in self.gradient])
+        self.world.add_up([torch.from_numpy(loss)])
         self._clip()
         self.num_steps += 1
         settings, moments = self.optimizer, self.moments
@@ -76,7 +79,7 @@ class CompiledEngine:
                     settings.beta2,
                     settings.weight_decay,
                 )
-        return loss
+        return float(loss[0])
 
     def losses(self, windows: np.ndarray) -> np.ndarray:
         """See Engine."""

@@ -46,26 +46,9 @@ def largest(row):
 
 
 @compiled
-def normalise(x_RC, normal_RC, scale_R):
-    """Layer norm without gain: `normal_RC` = (x - mean) / deviation a row, `scale_R` = 1 / deviation."""
-    R, C = x_RC.shape
-    for row in range(R):
-        total = f32(0)
-        for i in range(C):
-            total += x_RC[row, i]
-        mean = total / f32(C)
-        squares = f32(0)
-        for i in range(C):
-            squares += (x_RC[row, i] - mean) * (x_RC[row, i] - mean)
-        scale = f32(1) / np.sqrt(squares / f32(C) + EPSILON)
-        scale_R[row] = scale
-        for i in range(C):
-            normal_RC[row, i] = (x_RC[row, i] - mean) * scale
-
-
-@compiled
 def add_and_normalise(x_RC, more_RC, normal_RC, scale_R):
-    """x += more, then `normalise`."""
+    """x += more, then layer norm without gain: `normal_RC` = (x - mean) / deviation a row, `scale_R` = 1 / deviation,
+    where deviation^2 = variance + EPSILON."""
     R, C = x_RC.shape
     for row in range(R):
         total = f32(0)
@@ -85,7 +68,7 @@ def add_and_normalise(x_RC, more_RC, normal_RC, scale_R):
 
 @compiled
 def add_normalise_gradient(dx_RC, gradient_RC, normal_RC, scale_R):
-    """dx += the gradient that `normalise` passes back for `gradient_RC` at its output."""
+    """dx += the gradient that layer norm passes back for `gradient_RC` at its output."""
     R, C = dx_RC.shape
     for row in range(R):
         mean, along = f32(0), f32(0)

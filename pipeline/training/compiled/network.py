@@ -14,7 +14,6 @@ from pipeline.training.compiled.kernels import (
     compiled,
     cross_entropy,
     f32,
-    normalise,
     squared_relu,
     squared_relu_gradient,
 )
@@ -92,7 +91,8 @@ def _forward(weights, turn, lanes, windows, tape):
             targets_R[b * T + t] = windows[b, t + 1]
             for i in range(C):
                 delta_RC[b * T + t, i] = embedding[windows[b, t], i]
-    normalise(delta_RC, first, edge_scales[0])
+    x_RC[:] = f32(0)
+    add_and_normalise(x_RC, delta_RC, first, edge_scales[0])
     x_RC[:] = first
     delta_RC[:] = f32(0)
     for layer in range(len(qkv)):
