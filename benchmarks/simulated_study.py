@@ -21,6 +21,7 @@ LAW = Chinchilla(E=1.7, A=400.0, alpha=0.34, B=410.0, beta=0.28)
 NOISE_SD = 0.003
 """Sd of ln L."""
 NUM_TOKEN_COUNTS = 6
+LEAST_TOKENS, MOST_TOKENS = 120_000, 3_840_000
 ROWS_A_CURVE = 60
 PARAMS = """
 study: {{name: simulated}}
@@ -57,14 +58,14 @@ MANIFEST = {
 }
 
 
-def write_study(root: Path, num_runs: int) -> None:
+def write_study(root: Path, num_runs: int, num_token_counts: int = NUM_TOKEN_COUNTS) -> None:
     """Fills the folder `root` with a study of at least `num_runs` runs, trunks included, up to the results."""
     for name in ("results", "plan", "telemetry", "data/tokens"):
         (root / name).mkdir(parents=True)
     # A size has a trunk and a cooldown for each token count; a third of the sizes is run twice.
-    num_sizes = max(4, round(num_runs / (2 * NUM_TOKEN_COUNTS * 4 / 3)))
+    num_sizes = max(4, round(num_runs / (2 * num_token_counts * 4 / 3)))
     widths = [16 * (2 + index) for index in range(num_sizes)]
-    tokens = [120_000 * 2**index for index in range(NUM_TOKEN_COUNTS)]
+    tokens = [round(count) for count in np.geomspace(LEAST_TOKENS, MOST_TOKENS, num_token_counts)]
     text = PARAMS.format(widths=widths, tokens=tokens, repeated=widths[: max(1, num_sizes // 3)])
     (root / "params.yaml").write_text(text, encoding="utf-8")
     (root / "data/tokens/manifest.json").write_text(json.dumps(MANIFEST), encoding="utf-8")
