@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -13,16 +16,20 @@ from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, reads, step
 from pipeline.params import Params
 from pipeline.plain import flatten
-from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
 
+NONE: Mapping[str, str] = MappingProxyType({})
+EXCLUDED = ["run_id", "kind", "seed", "status", "reason"]
 
-def collect(plan: pl.DataFrame, store: RunStore) -> tuple[pl.DataFrame, pl.DataFrame]:
+
+def collect(plan: pl.DataFrame, store: RunStore, waived: Mapping[str, str] = NONE) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(runs, curves) of every planned run of the language model, with the columns of planning/table.py, sorted.
 
-    Raises ValueError naming the runs that have no record yet.
+    `waived` has the reasons of the runs that count as left out, whatever is stored. Raises ValueError naming the runs
+    that have no record yet.
     """
-    results = _records(plan["run_id"].to_list(), store)
+    results = _records(plan["run_id"].to_list(), store, waived)
     errors = _errors(plan, results, store)
     rows = [
         {
@@ -38,29 +45,31 @@ def collect(plan: pl.DataFrame, store: RunStore) -> tuple[pl.DataFrame, pl.DataF
     ]
     measured = pl.DataFrame(rows, schema={"run_id": pl.String} | schema(MEASURED))
     runs = plan.join(measured, on="run_id", how="left").select(list(schema(PLANNED, MEASURED))).sort(ORDER)
-    recorded = [store.curve(run_id) for run_id, result in results.items() if result["status"] != "failed"]
+    recorded = [store.curve(run_id) for run_id, result in results.items() if result["status"] in SETTLED]
     curves = pl.concat(recorded) if recorded else pl.DataFrame(schema=schema(CURVES))
     return runs, curves.sort("run_id", "tokens")
 
 
-def collect_laws(specs: list[RunSpec], store: RunStore, results: Path) -> None:
+def collect_laws(specs: list[RunSpec], store: RunStore, results: Path, waived: Mapping[str, str] = NONE) -> None:
     """Writes laws/<name>/{runs,curves}.parquet into the folder `results` for every law that `specs` has runs of."""
     (results / "laws").mkdir(parents=True, exist_ok=True)
     for name in sorted({spec.experiment for spec in specs}):
         folder = results / "laws" / name
         folder.mkdir(exist_ok=True)
-        runs, curves = collect_law([spec for spec in specs if spec.experiment == name], store)
+        runs, curves = collect_law([spec for spec in specs if spec.experiment == name], store, waived)
         runs.write_parquet(folder / "runs.parquet")
         curves.write_parquet(folder / "curves.parquet")
 
 
-def collect_law(specs: list[RunSpec], store: RunStore) -> tuple[pl.DataFrame, pl.DataFrame]:
+def collect_law(
+    specs: list[RunSpec], store: RunStore, waived: Mapping[str, str] = NONE
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(runs, curves) of one law of learning mechanics, sorted by kind, seed and identity.
 
     Runs have the columns run_id, kind, seed, status, reason, then one a setting (nested ones under dotted names, lists
     as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record yet.
     """
-    results = _records([spec.run_id for spec in specs], store)
+    results = _records([spec.run_id for spec in specs], store, waived)
     rows, curves = [], []
     for spec in sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id)):
         result = results[spec.run_id]
@@ -72,15 +81,31 @@ def collect_law(specs: list[RunSpec], store: RunStore) -> tuple[pl.DataFrame, pl
                 raise ValueError(f"{spec.experiment}: {min(twice)}: two columns of its runs have this name")
             facts |= part
         rows.append(facts)
-        if result["status"] != "failed":
+        if result["status"] in SETTLED:
             curves.append(store.curve(spec.run_id))
     runs = pl.DataFrame(rows, infer_schema_length=None)
     return runs, pl.concat(curves, how="diagonal_relaxed") if curves else pl.DataFrame({"run_id": []})
 
 
 def judge_law(params: Params, name: str, results: Path) -> Judgement:
-    """What the runs of the law `name` say, from the tables that stage collect left in `results`."""
-    return step(name, "judge")(params.laws.tested[name], *law_tables(name, results))
+    """What the runs of the law `name` say, from the tables that stage collect left in `results`.
+
+    Waived runs are no evidence: they make a table of their own, `excluded`. Raises ValueError for a law that cannot do
+    without the runs that are waived.
+    """
+    runs, curves = law_tables(name, results)
+    waived, judge = runs.filter(pl.col("status") == "waived"), step(name, "judge")
+    if waived.is_empty() or reads(name) == LANGUAGE_MODEL:
+        return judge(params.laws.tested[name], runs, curves)
+    try:
+        judgement = judge(params.laws.tested[name], runs.filter(pl.col("status") != "waived"), curves)
+    except Exception as error:
+        named = ", ".join(waived["run_id"])
+        raise ValueError(
+            f"waivers.json: {name} cannot be judged without {named} ({type(error).__name__}: {error});"
+            f" study retry, or laws.{name}.on: false in params.yaml"
+        ) from error
+    return replace(judgement, tables=judgement.tables | {"excluded": waived.select(EXCLUDED)})
 
 
 def law_tables(name: str, results: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -112,8 +137,13 @@ def read_findings(results: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
 
 
-def _records(run_ids: list[str], store: RunStore) -> dict[str, dict]:
-    results = {run_id: store.result(run_id) for run_id in run_ids}
+def _records(run_ids: list[str], store: RunStore, waived: Mapping[str, str]) -> dict[str, dict]:
+    results = {
+        run_id: {"status": "waived", "reason": waived[run_id], "scalars": {}}
+        if run_id in waived
+        else store.result(run_id)
+        for run_id in run_ids
+    }
     missing = [run_id for run_id, result in results.items() if result is None]
     if missing:
         raise ValueError(

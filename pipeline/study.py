@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
 from pipeline.execution.cluster import Cluster, num_workers
+from pipeline.execution.driver_lock import only_driver
 from pipeline.execution.executor import Executor, Policy
 from pipeline.execution.progress import Display
 from pipeline.execution.run_store import RunStore
@@ -16,6 +18,7 @@ from pipeline.experiments.language_model.plan import describe
 from pipeline.params import Params, Train
 from pipeline.planning.bill import Bill, draw_bill
 from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.waivers import read_waivers, waived_runs, with_descendants
 from pipeline.tracking import run_mirror
 
 
@@ -44,27 +47,68 @@ def _facts(params: Params, tokens: Path) -> StudyFacts:
     return StudyFacts(corpus.digest, corpus.vocab_size, len(corpus.train), params.language_model)
 
 
+@dataclass(frozen=True)
+class Sorted:
+    """The runs of a plan by what there is to do: `ready` to train or to reuse, `waived`, and held up because they, or
+    the run they start from, `failed`; the last two with a reason by run_id."""
+
+    ready: list[RunSpec]
+    waived: dict[str, str]
+    failed: dict[str, str]
+
+
+def sort_out(specs: list[RunSpec], store: RunStore) -> Sorted:
+    """The runs of a plan, with those that a study leaves alone told apart: a run that failed waits for a decision."""
+    waived = waived_runs(specs, read_waivers(store.root))
+    failures = {
+        spec.run_id: store.result(spec.run_id)["reason"].strip().splitlines()[-1]
+        for spec in specs
+        if spec.run_id not in waived and store.status(spec.run_id) == "failed"
+    }
+    rest = [spec for spec in specs if spec.run_id not in waived and not store.settled(spec.run_id)]
+    failed = with_descendants(rest, failures, "failed")
+    return Sorted([spec for spec in specs if spec.run_id not in waived | failed], waived, failed)
+
+
 def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
     """The bill of `specs` against what `store` holds."""
-    throughput = Throughput(specs, store)
-    return draw_bill(specs, store.status, throughput.seconds, num_workers(), throughput.basis)
+    runs = sort_out(specs, store)
+    throughput = Throughput(runs.ready, store)
+    left_out = {"waived": len(runs.waived), "held up by a failure": len(runs.failed)}
+    left_out = {what: number for what, number in left_out.items() if number}
+    return draw_bill(runs.ready, store.status, throughput.seconds, num_workers(), throughput.basis, left_out)
 
 
 def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path) -> dict[str, str]:
-    """Trains every run of `specs` that is not settled; run_id -> reason of those that failed."""
-    bill = make_bill(specs, store)
-    print(bill.summary, flush=True)
-    for folder in ("runs", "telemetry"):
-        (store.root / folder).mkdir(exist_ok=True)
-    if not bill.new:
-        return {}
-    policy = Policy(tokens.resolve(), settings.micro_batch_tokens, settings.checkpoint_seconds, settings.retries)
-    with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
-        return Executor(specs, store, cluster, policy, (display, track), bill.seconds).run()
+    """Trains every run of `specs` that is neither settled nor waived nor failed before; run_id -> reason of all that
+    have failed by then.
+
+    Raises BlockingIOError while another driver trains on this store.
+    """
+    with only_driver(store.root):
+        bill, runs = make_bill(specs, store), sort_out(specs, store)
+        print(bill.summary, flush=True)
+        for folder in ("runs", "telemetry"):
+            (store.root / folder).mkdir(exist_ok=True)
+        if not bill.new:
+            return runs.failed
+        policy = Policy(tokens.resolve(), settings.micro_batch_tokens, settings.checkpoint_seconds, settings.retries)
+        with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
+            return runs.failed | Executor(runs.ready, store, cluster, policy, (display, track), bill.seconds).run()
 
 
-def tell_failed(failed: dict[str, str]) -> int:
-    """The exit code of a training with these failed runs, each of which is told in one line."""
-    for run_id, reason in sorted(failed.items()):
-        print(f"failed: {run_id}: {reason} (traceback: runs/{run_id}/result.json)", file=sys.stderr)
-    return 1 if failed else 0
+def tell_failed(failed: dict[str, str], specs: list[RunSpec]) -> int:
+    """The exit code of a training: 1 where runs failed, which are told in a table with what can be done."""
+    if not failed:
+        return 0
+    labels = {spec.run_id: spec.label or f"{spec.experiment} {spec.kind}" for spec in specs}
+    width = max(len(labels[run_id]) for run_id in failed)
+    print(f"failed: {len(failed)} of {len(specs)} runs; the others are kept", file=sys.stderr)
+    for run_id, reason in sorted(failed.items(), key=lambda entry: (labels[entry[0]], entry[0])):
+        print(f"  {run_id}  {labels[run_id]:<{width}}  {reason}", file=sys.stderr)
+    print(
+        "  traceback: runs/<run_id>/result.json; to train a run again: study retry RUN_ID;"
+        " to go on without it: study waive RUN_ID --reason TEXT",
+        file=sys.stderr,
+    )
+    return 1

@@ -13,12 +13,12 @@ from pipeline.tracking import mirror
 
 
 def main() -> int:
-    """Writes runs/ and telemetry/; 1 when a run failed, after the others are done."""
+    """Writes runs/ and telemetry/; 1 when a run has failed and is not waived, after the others are done."""
     settings = read_params().train
     _, specs = read_plan(Path("plan/runs.parquet"))
     failed = train_runs(specs, RunStore(Path.cwd(), settings.storage), settings, Path("data/tokens"))
     mirror("plan", "train")
-    return tell_failed(failed)
+    return tell_failed(failed, specs)
 
 
 if __name__ == "__main__":

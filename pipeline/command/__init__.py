@@ -25,18 +25,24 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
-    from pipeline.command import fit, laws, predict
+    from pipeline.command import fit, laws, predict, quarantine
 
     parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for function in (bill, track, ui):
         command = commands.add_parser(function.__name__, help=function.__doc__.splitlines()[0])
         command.set_defaults(call=lambda arguments, function=function: function())
-    for module, name in ((fit, "fit"), (predict, "predict"), (laws, "laws")):
-        line = module.__doc__.splitlines()[0]
+    for name, about, add_arguments, call in (
+        ("fit", fit, fit.add_arguments, fit.command),
+        ("predict", predict, predict.add_arguments, predict.command),
+        ("laws", laws, laws.add_arguments, laws.command),
+        ("retry", quarantine.retry, quarantine.add_retry_arguments, quarantine.retry),
+        ("waive", quarantine.waive, quarantine.add_waive_arguments, quarantine.waive),
+    ):
+        line = about.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
-        module.add_arguments(command)
-        command.set_defaults(call=module.command)
+        add_arguments(command)
+        command.set_defaults(call=call)
     arguments = parser.parse_args(argv)
     raise SystemExit(run_stage(partial(arguments.call, arguments)))
 

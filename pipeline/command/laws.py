@@ -33,12 +33,13 @@ def command(arguments: argparse.Namespace) -> int:
     chosen = [*plans, *(name for name in asked if name not in plans)]
     failed = _run(params, plans, store) if arguments.run else {}
     print(_listed(chosen, plans, store))
-    return tell_failed(failed)
+    return tell_failed(failed, [spec for specs in plans.values() for spec in specs])
 
 
 def _run(params, plans: dict, store) -> dict[str, str]:
     """Trains, judges and draws the laws of `plans`; run_id -> reason of the runs that failed, whose laws stay as they
     were."""
+    from pipeline.planning.waivers import read_waivers, waived_runs
     from pipeline.reporting.inputs import read_tables
     from pipeline.reporting.law_parts import law_part
     from pipeline.reporting.report import files_of, write_files
@@ -48,7 +49,8 @@ def _run(params, plans: dict, store) -> dict[str, str]:
     specs = [spec for runs in plans.values() for spec in runs]
     failed = train_runs(specs, store, params.train, TOKENS)
     whole = [name for name, runs in plans.items() if not any(spec.run_id in failed for spec in runs)]
-    collect_laws([spec for name in whole for spec in plans[name]], store, RESULTS)
+    waived = waived_runs(specs, read_waivers(store.root))
+    collect_laws([spec for name in whole for spec in plans[name]], store, RESULTS, waived)
     write_judgements({name: judge_law(params, name, RESULTS) for name in whole}, RESULTS)
     judged = read_findings(RESULTS)
     for name in whole:

@@ -9,11 +9,14 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import fsspec
+
+from pipeline.execution.anomalies import spikes
 from pipeline.execution.cluster import Cluster, Ended
 from pipeline.execution.failures import Failure
 from pipeline.execution.queue import Queue
@@ -27,7 +30,8 @@ LEAST_MICRO_BATCH = 64
 
 @dataclass(frozen=True)
 class Policy:
-    """How runs are carried out: `tokens` is the corpus folder; retries count lost workers and halved micro-batches."""
+    """How runs are carried out: `tokens` is the corpus folder; `retries` bounds the times in a row that a run may lose
+    its worker without having saved anything new."""
 
     tokens: Path
     micro_batch_tokens: int
@@ -37,18 +41,28 @@ class Policy:
 
 @dataclass
 class Attempt:
-    """A run under way: its micro-batch in tokens, how often it was tried, the seconds that earlier attempts took, and
-    when this one was submitted (seconds)."""
+    """A run under way: its micro-batch in tokens, how often its worker was lost, how often in a row without anything
+    new saved and what was saved by then, how often its micro-batch was halved, the seconds that earlier attempts took,
+    and when this one was submitted (seconds)."""
 
     spec: RunSpec
     micro_batch: int
-    number: int = 1
+    lost: int = 0
+    fruitless: int = 0
+    saved: str | None = None
+    halved: int = 0
     earlier: float = 0.0
     submitted: float = field(default_factory=time.monotonic)
 
-    def again(self, micro_batch: int) -> Attempt:
-        """The next attempt at the same run."""
-        return Attempt(self.spec, micro_batch, self.number + 1, self.earlier + time.monotonic() - self.submitted)
+    @property
+    def number(self) -> int:
+        """How many attempts were made, this one included."""
+        return 1 + self.lost + self.halved
+
+    def again(self, **changes: object) -> Attempt:
+        """The next attempt at the same run, with `changes`."""
+        earlier = self.earlier + time.monotonic() - self.submitted
+        return replace(self, earlier=earlier, submitted=time.monotonic(), **changes)
 
 
 @dataclass(frozen=True)
@@ -143,20 +157,30 @@ class Executor:
         self._tell(Event(result.status, spec, result.done, result, result.reason or ""))
 
     def _handle(self, attempt: Attempt, failure: Failure) -> None:
-        spec, halved = attempt.spec, attempt.micro_batch // 2
         if failure.kind == "disk":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), failure.place or str(self.store.root))
+        halved = attempt.micro_batch // 2
         if failure.kind == "memory" and halved >= LEAST_MICRO_BATCH:
-            self._tell(Event("retried", spec, detail=f"out of memory; micro-batch halved to {halved} tokens"))
-            self._submit(attempt.again(halved))
-        elif failure.kind == "lost" and attempt.number <= self.policy.retries:
-            self._tell(Event("retried", spec, detail=f"{failure.summary}; resumes from its last checkpoint"))
-            self._submit(attempt.again(attempt.micro_batch))
-        else:
-            tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
-            self.queue.vacate(spec)
-            self.store.add_failure(spec, failure.traceback or failure.summary)
-            self._fail(spec, failure.summary + tries)
+            self._retry(
+                attempt.again(micro_batch=halved, halved=attempt.halved + 1),
+                f"out of memory; micro-batch halved to {halved} tokens",
+            )
+            return
+        if failure.kind == "lost":
+            saved = _version(self.store.working_checkpoint(attempt.spec.run_id))
+            fruitless = attempt.fruitless + 1 if saved == attempt.saved else 0
+            if fruitless <= self.policy.retries:
+                again = attempt.again(lost=attempt.lost + 1, fruitless=fruitless, saved=saved)
+                self._retry(again, f"{failure.summary}; resumes from its last checkpoint")
+                return
+        tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
+        self.queue.vacate(attempt.spec)
+        self.store.add_failure(attempt.spec, failure.traceback or failure.summary + tries)
+        self._fail(attempt.spec, failure.summary + tries)
+
+    def _retry(self, attempt: Attempt, why: str) -> None:
+        self._tell(Event("retried", attempt.spec, detail=why))
+        self._submit(attempt)
 
     def _line_up(self, waiting: dict[str, RunSpec]) -> None:
         """Every run waits for its parent; parents that are settled already are the first to let their children go."""
@@ -204,6 +228,7 @@ class Executor:
 def _telemetry(attempt: Attempt, ended: Ended, place: str) -> dict:
     seconds, result = attempt.earlier + ended.seconds, ended.result
     trained = result.done - result.resumed_from
+    noted = spikes(result.curve["tokens"], result.curve["train_loss"]) if "train_loss" in result.curve else []
     return {
         "seconds": seconds,
         "tokens": trained,
@@ -212,12 +237,23 @@ def _telemetry(attempt: Attempt, ended: Ended, place: str) -> dict:
         "label": attempt.spec.label,
         "resumed_from_tokens": result.resumed_from,
         "attempts": attempt.number,
+        "lost": attempt.lost,
+        "halved": attempt.halved,
         "micro_batch_tokens": attempt.micro_batch,
+        "spikes": len(noted),
+        "notes": [spike.note for spike in noted],
         "device": "cuda" if place == "GPU" else "cpu",
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **_surroundings(),
         **result.measured,
     }
+
+
+def _version(uri: str) -> str | None:
+    """What changes whenever the file at `uri` is written anew, None where there is none."""
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem.invalidate_cache()
+    return filesystem.ukey(path) if filesystem.exists(path) else None
 
 
 @cache

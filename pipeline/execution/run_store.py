@@ -85,8 +85,15 @@ class RunStore:
         self._publish(spec, record, result)
 
     def add_failure(self, spec: RunSpec, traceback: str) -> None:
-        """Writes the record of a run that ended with an exception; it is tried again by the next study."""
+        """Writes the record of a run that ended with an exception, and is left alone from then on."""
         self._publish(spec, {"status": "failed", "reason": traceback, "done": 0, "scalars": {}}, None)
+
+    def forget(self, run_id: str) -> None:
+        """Takes the record of a run away, in one step, so that the next study trains it."""
+        gone = self.root / "scratch" / f"{run_id}.forgotten"
+        shutil.rmtree(gone, ignore_errors=True)
+        os.rename(self.folder(run_id), gone)
+        shutil.rmtree(gone)
 
     def result(self, run_id: str) -> dict | None:
         """result.json of a run, None where there is no record."""

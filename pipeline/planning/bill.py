@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.planning.run_spec import SETTLED, RunSpec
 
 MOST_LINES = 24
 REASONS = {
     None: "there is no record of it",
-    "failed": "it failed before",
     "partial": "it was interrupted and goes on",
     "finished": "it is finished",
     "diverged": "it diverged, which is a result",
@@ -29,12 +28,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Bill:
-    """All runs of a plan. `minutes` is expected wall time: the longer of the shared work and the longest chain."""
+    """The runs of a plan to train or to reuse. `minutes` is expected wall time: the longer of the shared work and the
+    longest chain. `left_out` counts the other runs of the plan by what keeps them out."""
 
     lines: list[Line]
     workers: int
     minutes: float
     basis: str
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def new(self) -> list[Line]:
@@ -48,8 +49,10 @@ class Bill:
 
     @property
     def summary(self) -> str:
-        """How many runs are new and how many reused, in one line."""
-        return f"{len(self.lines)} runs planned: {len(self.new)} new, {len(self.lines) - len(self.new)} reused"
+        """How many runs are new, how many reused and how many left out, in one line."""
+        planned = len(self.lines) + sum(self.left_out.values())
+        counts = {"new": len(self.new), "reused": len(self.lines) - len(self.new)} | self.left_out
+        return f"{planned} runs planned: " + ", ".join(f"{number} {what}" for what, number in counts.items())
 
     def text(self) -> str:
         """The bill as lines of text: a summary, the new runs and their cost, the most expensive first, and one line for
@@ -80,8 +83,10 @@ def draw_bill(
     cost: Callable[[RunSpec], float],
     workers: int,
     basis: str,
+    left_out: dict[str, int] | None = None,
 ) -> Bill:
-    """The bill of `specs`: `status(run_id)` is what the store holds, None for nothing; `cost(spec)` in seconds."""
+    """The bill of `specs`: `status(run_id)` is what the store holds, None for nothing; `cost(spec)` in seconds;
+    `left_out` counts the runs that are in the plan but not in `specs`."""
     lines = []
     for spec in specs:
         held = status(spec.run_id)
@@ -90,7 +95,7 @@ def draw_bill(
     seconds = {line.spec.run_id: line.seconds for line in lines}
     longest = max(critical_path(specs, seconds).values(), default=0.0)
     total = max(sum(seconds.values()) / workers, longest)
-    return Bill(lines, workers, total / 60, basis)
+    return Bill(lines, workers, total / 60, basis, left_out or {})
 
 
 def critical_path(specs: list[RunSpec], cost: dict[str, float]) -> dict[str, float]:
@@ -100,13 +105,14 @@ def critical_path(specs: list[RunSpec], cost: dict[str, float]) -> dict[str, flo
         if spec.needs:
             children.setdefault(spec.needs, []).append(spec.run_id)
     paths: dict[str, float] = {}
-    for spec in reversed(_parents_first(specs)):
+    for spec in reversed(parents_first(specs)):
         below = [paths[child] for child in children.get(spec.run_id, []) if child in paths]
         paths[spec.run_id] = cost[spec.run_id] + max(below, default=0.0)
     return paths
 
 
-def _parents_first(specs: list[RunSpec]) -> list[RunSpec]:
+def parents_first(specs: list[RunSpec]) -> list[RunSpec]:
+    """The runs of a plan in an order in which each comes after the run it starts from."""
     by_id = {spec.run_id: spec for spec in specs}
     ordered: dict[str, RunSpec] = {}
     for spec in specs:

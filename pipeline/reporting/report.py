@@ -43,7 +43,8 @@ def build_page(
 ) -> Page:
     """The report of a study. The same values give the same text."""
     studied = [part.chapter.name for part in parts]
-    judged = [inputs.tables[name]["excluded"] for name in studied if len(inputs.tables[name].get("excluded", ()))]
+    everyone = [*studied, *(law.name for law in laws)]
+    judged = [inputs.tables[name]["excluded"] for name in everyone if len(inputs.tables[name].get("excluded", ()))]
     verdicts = opening_table(
         [finding for name in studied for finding in inputs.experiments[name]["findings"]],
         {law.name: (law.title, inputs.experiments[law.name]["findings"]) for law in laws},

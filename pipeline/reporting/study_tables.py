@@ -50,8 +50,9 @@ def excluded_table(runs: pl.DataFrame, judged: pl.DataFrame | None) -> Table:
     columns = ["run_id", "kind", "width", "D", "seed", "status", "reason"]
     text = [pl.col("status").cast(pl.String), pl.col("reason").cast(pl.String)]
     failed = runs.filter(pl.col("status") != "finished").select(columns).with_columns(text)
-    if judged is not None and set(columns) <= set(judged.columns) and len(judged):
-        more = judged.select(columns).with_columns(text).cast(dict(failed.schema))
+    if judged is not None and len(judged):
+        absent = [pl.lit(None).alias(column) for column in columns if column not in judged.columns]
+        more = judged.with_columns(absent).select(columns).with_columns(text).cast(dict(failed.schema))
         failed = pl.concat([failed, more]).unique("run_id", keep="first", maintain_order=True)
     shown = {column: (column.replace("run_id", "run"), "words") for column in columns}
     shown |= {"D": ("D, tokens", "count")}

@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.plain import flatten, number
-from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.table import PLANNED, read_plan
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.record import Record, texts
@@ -75,7 +75,7 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
     path = root / "results/runs.parquet"
     if not path.exists():
         return {}
-    runs = pl.read_parquet(path).filter(pl.col("status") != "failed")
+    runs = pl.read_parquet(path).filter(pl.col("status").is_in(SETTLED))
     curves = pl.read_parquet(root / "results/curves.parquet").partition_by("run_id", as_dict=True, include_key=False)
     hashes = {"dvc_hash": dvc_hash(path)}
 
@@ -110,7 +110,7 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
 
     records = {row["run_id"]: partial(record, row) for row in runs.iter_rows(named=True)}
     for source in sorted((root / "results/laws").glob("*/runs.parquet")):
-        rows = pl.read_parquet(source).filter(pl.col("status") != "failed").iter_rows(named=True)
+        rows = pl.read_parquet(source).filter(pl.col("status").is_in(SETTLED)).iter_rows(named=True)
         records |= {row["run_id"]: partial(of_law, source.parent.name, source, row) for row in rows}
     return records
 

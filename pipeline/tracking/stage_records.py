@@ -11,7 +11,9 @@ import polars as pl
 
 from pipeline.execution.run_store import RunStore
 from pipeline.plain import flatten, number
+from pipeline.planning.run_spec import SETTLED
 from pipeline.planning.table import read_plan
+from pipeline.planning.waivers import read_waivers, waived_runs
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.record import Dataset, Record, texts
 
@@ -68,13 +70,16 @@ def _planned(root: Path) -> dict:
 
 
 def _trained(root: Path) -> dict:
-    store, planned = RunStore(root), read_plan(root / _PLAN)[0]["run_id"].to_list()
-    found = [store.status(run_id) for run_id in planned]
+    store, specs = RunStore(root), read_plan(root / _PLAN)[1]
+    planned, waived = [spec.run_id for spec in specs], waived_runs(specs, read_waivers(root))
+    found = ["waived" if run_id in waived else store.status(run_id) for run_id in planned]
     timed = [facts for facts in map(store.telemetry, planned) if facts]
-    counts = {f"num_{status}": found.count(status) for status in ("finished", "diverged", "failed")}
-    settled = counts["num_finished"] + counts["num_diverged"]
+    counts = {f"num_{status}": found.count(status) for status in (*SETTLED, "failed", "waived")}
+    settled = len(found) - sum(status not in (*SETTLED, "waived") for status in found)
+    troubles = {f"num_{name}": sum(facts.get(name, 0) for facts in timed) for name in ("lost", "halved", "spikes")}
     return {
         "metrics": counts
+        | troubles
         | {"num_runs": len(found), "num_unsettled": len(found) - settled}
         | {f"total_{name}": sum(facts[name] for facts in timed) for name in ("seconds", "tokens")},
         "succeeded": settled == len(found),

@@ -1,0 +1,100 @@
+"""What is done about runs that failed: train them again, or go on without them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `study retry`."""
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN_ID", help="a failed or waived run; the start of its id is enough"
+    )
+
+
+def add_waive_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `study waive`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN_ID", help="a failed run; the start of its id is enough")
+    parser.add_argument(
+        "--reason", required=True, metavar="TEXT", help="why the study can do without; the report says so"
+    )
+
+
+def retry(arguments: argparse.Namespace) -> None:
+    """Forget that runs failed or were waived: the next study trains them.
+
+    Raises ValueError for a run that is not known, or neither failed nor waived; nothing is changed then.
+    """
+    from pipeline.execution.driver_lock import only_driver
+    from pipeline.planning.waivers import read_waivers, write_waivers
+
+    store = _store()
+    with only_driver(store.root):
+        waivers = read_waivers(store.root)
+        states = {run_id: _state(run_id, store, waivers) for run_id in _named(arguments.runs, store, waivers)}
+        for run_id, state in states.items():
+            if state not in ("failed", "waived"):
+                raise ValueError(f"RUN_ID: {run_id} is {state}: only a failed or a waived run is tried again")
+        if waivers.keys() & states.keys():
+            write_waivers(store.root, {run_id: why for run_id, why in waivers.items() if run_id not in states})
+        for run_id in states:
+            if store.status(run_id) == "failed":
+                store.forget(run_id)
+            print(f"{run_id}: the next study trains it")
+
+
+def waive(arguments: argparse.Namespace) -> None:
+    """Go on without runs that failed, and without those that start from them: waivers.json keeps the reason.
+
+    Raises ValueError for a run that is not known or did not fail, or without a reason; nothing is changed then.
+    """
+    from pipeline.execution.driver_lock import only_driver
+    from pipeline.planning.waivers import read_waivers, write_waivers
+
+    store, reason = _store(), " ".join(arguments.reason.split())
+    if not reason:
+        raise ValueError("--reason: an empty text is no reason")
+    with only_driver(store.root):
+        waivers = read_waivers(store.root)
+        chosen = _named(arguments.runs, store, waivers)
+        for run_id in chosen:
+            state = _state(run_id, store, waivers)
+            if state != "failed":
+                raise ValueError(f"RUN_ID: {run_id} is {state}: only a failed run can be waived")
+        write_waivers(store.root, waivers | dict.fromkeys(chosen, reason))
+    for run_id in chosen:
+        print(f"{run_id}: waived; commit waivers.json")
+
+
+def _store():
+    from pipeline.execution.run_store import RunStore
+    from pipeline.params import read_params
+
+    return RunStore(Path.cwd(), read_params().train.storage)
+
+
+def _state(run_id: str, store, waivers: dict[str, str]) -> str:
+    """The state of a run, in a word for people."""
+    if run_id in waivers:
+        return "waived"
+    return {None: "not trained yet", "partial": "in progress"}.get(state := store.status(run_id), state)
+
+
+def _named(prefixes: list[str], store, waivers: dict[str, str]) -> list[str]:
+    """The ids of all runs of the plan, the store and the waivers that start with one of `prefixes`, one for each."""
+    from pipeline.planning.table import read_plan
+
+    plan, folder = store.root / "plan/runs.parquet", store.root / "runs"
+    known = set(waivers) | ({path.name for path in folder.iterdir()} if folder.exists() else set())
+    known |= set(read_plan(plan)[0]["run_id"]) if plan.exists() else set()
+    found = []
+    for prefix in prefixes:
+        matching = sorted(run_id for run_id in known if prefix and run_id.startswith(prefix))
+        if not matching:
+            raise ValueError(f"RUN_ID: {prefix!r} is no run of this study")
+        if len(matching) > 1 and prefix not in matching:
+            shown = ", ".join(matching[:4]) + (", …" if len(matching) > 4 else "")
+            raise ValueError(f"RUN_ID: {prefix!r} is the start of {len(matching)} runs: {shown}")
+        found.append(prefix if prefix in matching else matching[0])
+    return list(dict.fromkeys(found))
