@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
-from pipeline.execution.cluster import Cluster, num_workers
+from pipeline.execution.cluster import Cluster, check_address, num_workers
 from pipeline.execution.driver_lock import only_driver
 from pipeline.execution.executor import Executor, Policy
 from pipeline.execution.progress import Display
@@ -86,7 +86,10 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
     Raises BlockingIOError while another driver trains on this store.
     """
     with only_driver(store.root):
-        bill, runs = make_bill(specs, store), sort_out(specs, store)
+        runs = sort_out(specs, store)
+        if not all(store.settled(spec.run_id) for spec in runs.ready):
+            check_address()
+        bill = make_bill(specs, store)
         print(bill.summary, flush=True)
         for folder in ("runs", "telemetry"):
             (store.root / folder).mkdir(exist_ok=True)

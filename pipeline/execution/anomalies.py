@@ -10,7 +10,7 @@ RECENT_ROWS = 16
 FEWEST_ROWS = 8
 LEAST_SCORE = 8.0
 LEAST_RISE = 0.01
-"""A spike stands this part of the loss above the recent rows too: a curve without noise has no spread to compare."""
+"""A spike stands this part of the loss above the row before too: a curve without noise has no spread to compare."""
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -28,24 +28,25 @@ class Spike:
     def note(self) -> str:
         """The spike in words."""
         return (
-            f"row {self.row}, {self.tokens:,} tokens: training loss {self.loss:.4g} lies {self.score:.1f} robust"
-            f" standard deviations above the {RECENT_ROWS} rows before"
+            f"row {self.row}, {self.tokens:,} tokens: training loss jumps to {self.loss:.4g} nats/token,"
+            f" {self.score:.1f} robust standard deviations of the rises before"
         )
 
 
 def spikes(tokens: np.ndarray, losses: np.ndarray) -> list[Spike]:
     """The rows of a curve whose loss rises far out of the rows before.
 
-    The score of a row is (loss - median) / (1.4826 MAD) of at most RECENT_ROWS rows before it (Iglewicz and Hoaglin
-    1993, How to Detect and Handle Outliers), which a spike among them hardly moves. A fall is none, however steep.
+    The score of a row is (rise - median) / (1.4826 MAD) of the rise from the row before, against at most RECENT_ROWS
+    rises before that (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers): rises do not see the trend, and a
+    spike among them hardly moves their median. A fall is none, however steep.
     """
-    found = []
-    for row in range(FEWEST_ROWS, len(losses)):
-        recent, loss = losses[max(0, row - RECENT_ROWS) : row], float(losses[row])
-        if not np.isfinite(loss):
+    found, rises = [], np.diff(losses)
+    for row in range(FEWEST_ROWS + 1, len(losses)):
+        recent, rise = rises[max(0, row - 1 - RECENT_ROWS) : row - 1], float(rises[row - 1])
+        if not np.isfinite(rise):
             break
         median = float(np.median(recent))
         spread = max(NORMAL * float(np.median(np.abs(recent - median))), float(np.finfo(float).tiny))
-        if loss - median > max(LEAST_SCORE * spread, LEAST_RISE * abs(median)):
-            found.append(Spike(row, int(tokens[row]), loss, (loss - median) / spread))
+        if rise - median > LEAST_SCORE * spread and rise > LEAST_RISE * abs(losses[row - 1]):
+            found.append(Spike(row, int(tokens[row]), float(losses[row]), (rise - median) / spread))
     return found

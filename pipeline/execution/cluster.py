@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import ray
-from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RaySystemError,
+    RayTaskError,
+    RpcError,
+    WorkerCrashedError,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.execution.failures import Failure, failure_of
+from pipeline.execution.placement import Capacity, Request
 from pipeline.experiments.experiment import Progress, RunContext, RunResult, step
 from pipeline.planning.run_spec import RunSpec
 
-LOST = (WorkerCrashedError, NodeDiedError, ObjectLostError, OutOfMemoryError)
+LOST = (WorkerCrashedError, NodeDiedError, ObjectLostError, ObjectStoreFullError)
+DISCONNECTED = (LocalRayletDiedError, RaySystemError, RpcError)
+REACH_SECONDS = 5.0
+"""How long the head of a cluster may take to answer."""
+LOOK_SECONDS = 10.0
+"""After so long without news the driver makes sure that the cluster is still there."""
 
 
 def num_workers() -> int:
@@ -27,9 +47,26 @@ def num_workers() -> int:
     text = os.environ.get("STUDY_WORKERS", "")
     if not text:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and int(text)):
         raise ValueError(f"environment: STUDY_WORKERS: {text!r} is not a positive whole number")
     return int(text)
+
+
+def check_address() -> None:
+    """Raises ValueError when RAY_ADDRESS is set to something that no driver can use, ConnectionError when nothing
+    answers there: Ray itself would try for minutes."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"environment: RAY_ADDRESS: {address!r} is for a Ray client; run the study on a node of the cluster, with"
+            " the address of its head (host:6379) or auto"
+        )
+    host, _, port = address.rpartition(":")
+    if port.isascii() and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ConnectionError(f"environment: RAY_ADDRESS: {address!r} does not answer ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -40,44 +77,36 @@ class Ended:
     seconds: float
 
 
-@dataclass
 class Cluster:
-    """A Ray session for the length of a `with` block.
+    """A Ray session for the length of a `with` block; `capacity` is what it had when the block began.
 
-    `slots` says how many runs fit at once by what each of them gets: a GPU, where there is any, for training that is
-    counted in FLOPs; a core for everything else.
+    Entering raises ValueError for an address that is none or a cluster without a core, ConnectionError where no cluster
+    answers.
     """
-
-    slots: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Cluster:
         address = os.environ.get("RAY_ADDRESS")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address:
-            project = str(Path(__file__).resolve().parents[1])
-            ray.init(address=address, runtime_env={"py_modules": [project]}, **options)
+            _join(address, options)
         else:
             # Ray starts its workers at niceness 15: beside any other program they would stand still.
             system = {"worker_niceness": 0}
             ray.init(address="local", num_cpus=num_workers(), include_dashboard=False, _system_config=system, **options)
-        resources = ray.cluster_resources()
-        self.slots = {kind: int(resources.get(kind, 0)) for kind in ("CPU", "GPU")}
-        if self.slots["CPU"] < 1:
+        try:
+            self.capacity = _capacity(address)
+        except BaseException:
             ray.shutdown()
-            raise ValueError(f"environment: RAY_ADDRESS: {address!r} has no CPU for a run: {resources}")
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         ray.shutdown()
 
-    def place(self, spec: RunSpec) -> str:
-        """What the run gets: "GPU" or "CPU"."""
-        return "GPU" if self.slots["GPU"] and spec.flops else "CPU"
-
-    def submit(self, spec: RunSpec, context: RunContext) -> ray.ObjectRefGenerator:
-        """A handle on the run, which starts as soon as a worker is free."""
-        return (_on_gpu if self.place(spec) == "GPU" else _on_cpu).remote(spec, context)
+    def submit(self, spec: RunSpec, context: RunContext, request: Request) -> ray.ObjectRefGenerator:
+        """A handle on the run, which starts as soon as what it asks for is free."""
+        return _remote(request).remote(spec, context)
 
     def cancel(self, handles: list[ray.ObjectRefGenerator]) -> None:
         """Stops runs that are under way; their last checkpoints stay."""
@@ -89,11 +118,49 @@ class Cluster:
     ) -> list[tuple[ray.ObjectRefGenerator, Progress | Ended | Failure]]:
         """What the runs report next, each with its handle: waits for one report, and brings all that are there by then.
 
-        A lost worker is such a report too.
+        A lost worker is such a report too. Raises ConnectionError when the cluster itself is gone.
         """
-        first, others = ray.wait(handles, num_returns=1)
-        more = ray.wait(others, num_returns=len(others), timeout=0)[0] if others else []
-        return [(handle, _report(handle)) for handle in first + more]
+        try:
+            first, others = ray.wait(handles, num_returns=1, timeout=LOOK_SECONDS)
+            while not first:
+                if not ray.nodes():
+                    raise RaySystemError("no node is left")
+                first, others = ray.wait(handles, num_returns=1, timeout=LOOK_SECONDS)
+            more = ray.wait(others, num_returns=len(others), timeout=0)[0] if others else []
+            return [(handle, _report(handle)) for handle in first + more]
+        except DISCONNECTED as error:
+            what = f"{type(error).__name__}: {_first_line(error)}"
+            raise ConnectionError(
+                f"ray: the cluster is gone ({what}); finished runs are kept, run the study again"
+            ) from None
+
+
+def _join(address: str, options: dict) -> None:
+    check_address()
+    try:
+        ray.init(address=address, **options)
+        if any(node["NodeManagerHostname"] != socket.gethostname() for node in ray.nodes() if node["Alive"]):
+            ray.shutdown()
+            project = str(Path(__file__).resolve().parents[1])
+            ray.init(address=address, runtime_env={"py_modules": [project]}, **options)
+    except (ValueError, ConnectionError, RuntimeError) as error:
+        raise ConnectionError(
+            f"environment: RAY_ADDRESS: {address!r} cannot be joined ({_first_line(error)})"
+        ) from None
+
+
+def _capacity(address: str | None) -> Capacity:
+    resources = ray.cluster_resources()
+    cpus, gpus = (int(resources.get(kind, 0)) for kind in ("CPU", "GPU"))
+    if cpus < 1:
+        raise ValueError(f"environment: RAY_ADDRESS: {address!r} has no CPU for a run: {resources}")
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+    asked = [
+        _gpu_bytes.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        for node in nodes
+    ]
+    known = ray.get(asked)
+    return Capacity(cpus, gpus, None if None in known else min(known, default=None))
 
 
 def _report(handle: ray.ObjectRefGenerator) -> Progress | Ended | Failure:
@@ -101,12 +168,20 @@ def _report(handle: ray.ObjectRefGenerator) -> Progress | Ended | Failure:
         return ray.get(next(handle))
     except StopIteration:
         return Failure("lost", "the run ended without a result")
-    except LocalRayletDiedError:
-        raise ConnectionError(
-            "ray: the node of this machine died; finished runs are kept, run the study again"
-        ) from None
+    except OutOfMemoryError as error:
+        return Failure("memory", f"{type(error).__name__}: {_first_line(error)}")
+    except OutOfDiskError as error:
+        return Failure("disk", _first_line(error), place="the object store of Ray")
     except LOST as error:
-        return Failure("lost", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        return Failure("lost", f"{type(error).__name__}: {_first_line(error)}")
+    except RayTaskError as error:
+        # What a run raises arrives as a Failure: this is a worker that cannot even begin, or hand over, a run.
+        what = str(error).strip().splitlines()[-1]
+        raise ConnectionError(f"ray: a worker of the cluster cannot carry out runs ({what})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | Ended | Failure]:
@@ -119,5 +194,18 @@ def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | Ended | F
         yield failure_of(error)
 
 
-_on_cpu = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_events)
-_on_gpu = ray.remote(num_gpus=1, num_cpus=1, max_retries=0, max_calls=1, num_returns="streaming")(_events)
+@cache
+def _remote(request: Request) -> ray.remote_function.RemoteFunction:
+    """The remote function of a resource class. A process on a GPU ends with its run, which frees its memory there."""
+    options = {"num_cpus": 1, "max_retries": 0, "num_returns": "streaming"}
+    if request.place == "GPU":
+        options |= {"num_gpus": 1 / request.sharers, "max_calls": 1}
+    return ray.remote(**options)(_events)
+
+
+@ray.remote(num_gpus=1, num_cpus=0, max_calls=1)
+def _gpu_bytes() -> int | None:
+    """Bytes of memory of the GPU that this process was given, None where torch sees none."""
+    import torch
+
+    return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None

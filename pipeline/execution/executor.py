@@ -19,13 +19,12 @@ import fsspec
 from pipeline.execution.anomalies import spikes
 from pipeline.execution.cluster import Cluster, Ended
 from pipeline.execution.failures import Failure
+from pipeline.execution.placement import LEAST_MICRO_BATCH, Request, request_of
 from pipeline.execution.queue import Queue
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
 from pipeline.planning.bill import critical_path
 from pipeline.planning.run_spec import SETTLED, RunSpec
-
-LEAST_MICRO_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,8 @@ class Event:
 class Executor:
     """One pass over a plan, the longest chain first by the expected `seconds` of each run_id.
 
-    `failed` maps run_id to the reason of every run that ended without a result.
+    `failed` maps run_id to the reason of every run that ended without a result. Raises ValueError for a run that the
+    cluster can never carry out.
     """
 
     def __init__(
@@ -97,7 +97,11 @@ class Executor:
         held = {spec.run_id: store.status(spec.run_id) for spec in specs}
         waiting = {spec.run_id: spec for spec in specs if held[spec.run_id] not in SETTLED}
         left = {run_id: seconds[run_id] if run_id in waiting else 0.0 for run_id in held}
-        self.queue = Queue(critical_path(specs, left), left, cluster.place, cluster.slots)
+        self.requests = {
+            run_id: request_of(spec, policy.micro_batch_tokens, cluster.capacity) for run_id, spec in waiting.items()
+        }
+        slots = {"CPU": cluster.capacity.cpus, "GPU": cluster.capacity.gpus}
+        self.queue = Queue(critical_path(specs, left), left, self._request, slots)
         self.ended: deque[tuple[str, str | None]] = deque()
         self._line_up(waiting)
 
@@ -118,6 +122,9 @@ class Executor:
         finally:
             self.cluster.cancel(list(self.running))
 
+    def _request(self, spec: RunSpec) -> Request:
+        return self.requests[spec.run_id]
+
     def _submit(self, attempt: Attempt) -> None:
         spec = attempt.spec
         self.store.scratch(spec.run_id).mkdir(parents=True, exist_ok=True)
@@ -128,7 +135,7 @@ class Executor:
             checkpoint_seconds=self.policy.checkpoint_seconds,
             micro_batch_tokens=attempt.micro_batch,
         )
-        self.running[self.cluster.submit(spec, context)] = attempt
+        self.running[self.cluster.submit(spec, context, self._request(spec))] = attempt
 
     def _take(self, reports: list[tuple[object, Progress | Ended | Failure]]) -> None:
         """Deals with what runs report. Those that ended well are stored together, and before any failure counts."""
@@ -142,7 +149,7 @@ class Executor:
             (ended if isinstance(event, Ended) else failures).append((attempt, event))
         self.store.add_all(
             [
-                (attempt.spec, event.result, _telemetry(attempt, event, self.cluster.place(attempt.spec)))
+                (attempt.spec, event.result, _telemetry(attempt, event, self._request(attempt.spec).place))
                 for attempt, event in ended
             ]
         )

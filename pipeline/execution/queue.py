@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
 
+from pipeline.execution.placement import Request
 from pipeline.planning.run_spec import RunSpec
 
 SHARES = 32
@@ -19,7 +20,7 @@ SHORT_SECONDS = 0.25
 
 class Queue:
     """The waiting runs of a plan. `longest`: seconds of the longest chain that starts with a run; `seconds`: of the run
-    alone; `place`: what it runs on; `slots`: how many runs fit on each place at once, as in Cluster.
+    alone; `request`: what it asks for; `slots`: how many cores and GPUs there are, as in Cluster.
 
     Runs that take milliseconds share a slot, so that the next one is with its worker when the one before has ended.
     """
@@ -28,10 +29,10 @@ class Queue:
         self,
         longest: Mapping[str, float],
         seconds: Mapping[str, float],
-        place: Callable[[RunSpec], str],
+        request: Callable[[RunSpec], Request],
         slots: Mapping[str, int],
     ):
-        self._longest, self._seconds, self._place = longest, seconds, place
+        self._longest, self._seconds, self._request = longest, seconds, request
         self._room = {name: number * SHARES for name, number in slots.items()}
         self._ready: dict[str, list[tuple[float, str, RunSpec]]] = {name: [] for name in slots}
         self._children: dict[str, list[RunSpec]] = {}
@@ -46,7 +47,7 @@ class Queue:
 
     def add(self, spec: RunSpec) -> None:
         """Puts a run that nothing holds up among the ready ones."""
-        heappush(self._ready[self._place(spec)], (-self._longest[spec.run_id], spec.run_id, spec))
+        heappush(self._ready[self._request(spec).place], (-self._longest[spec.run_id], spec.run_id, spec))
 
     def startable(self) -> Iterator[RunSpec]:
         """Takes out the ready runs that there is room for, the longest chain first; none overtakes on its own place.
@@ -60,8 +61,10 @@ class Queue:
 
     def vacate(self, spec: RunSpec) -> None:
         """Gives back the room of a run that will not be tried again."""
-        self._room[self._place(spec)] += self._share(spec)
+        self._room[self._request(spec).place] += self._share(spec)
 
     def _share(self, spec: RunSpec) -> int:
-        """Parts of a slot, from one to all of them."""
-        return max(1, min(SHARES, round(SHARES * self._seconds[spec.run_id] / SHORT_SECONDS)))
+        """Parts of a slot, from one to all that the run's part of a GPU or core makes up."""
+        return max(
+            1, min(SHARES // self._request(spec).sharers, round(SHARES * self._seconds[spec.run_id] / SHORT_SECONDS))
+        )

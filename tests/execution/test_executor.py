@@ -154,8 +154,8 @@ def test_short_runs_are_with_their_workers_before_these_are_free(short, cluster,
     assert not failed
     assert all(store.status(spec.run_id) == "finished" for spec in short)
     kinds = [event.kind for event in events]
-    assert kinds.count("started") == kinds.count("finished") == len(short) > cluster.slots["CPU"]
-    assert kinds.index("finished") > cluster.slots["CPU"]
+    assert kinds.count("started") == kinds.count("finished") == len(short) > cluster.capacity.cpus
+    assert kinds.index("finished") > cluster.capacity.cpus
 
 
 def test_killing_every_worker_loses_no_short_run(short, cluster, tokens, tmp_path):

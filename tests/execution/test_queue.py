@@ -2,6 +2,7 @@
 
 import random
 
+from pipeline.execution.placement import Request
 from pipeline.execution.queue import SHARES, SHORT_SECONDS, Queue
 from pipeline.planning.bill import critical_path
 from pipeline.planning.run_spec import RunSpec
@@ -13,7 +14,7 @@ def spec(name, seconds, parent=None):
 
 def queue_of(specs, **slots):
     seconds = {one.run_id: one.expected_seconds for one in specs}
-    return Queue(critical_path(specs, seconds), seconds, lambda one: "CPU", slots)
+    return Queue(critical_path(specs, seconds), seconds, lambda one: Request("CPU"), slots)
 
 
 def test_a_long_run_has_a_slot_to_itself():
@@ -75,3 +76,23 @@ def test_a_random_tree_starts_in_the_order_of_sorting_it_anew():
         for child in queue.children(started[0].run_id):
             queue.add(child)
     assert len(order) == len(specs)
+
+
+def test_runs_share_a_gpu_by_their_parts_of_it():
+    specs = [spec(str(number), 10.0 + number) for number in range(40)]
+    seconds = {one.run_id: one.expected_seconds for one in specs}
+    large = {one.run_id for one in specs[35:]}
+    queue = Queue(
+        critical_path(specs, seconds), seconds, lambda one: Request("GPU", 1 if one.run_id in large else 4), {"GPU": 2}
+    )
+    for one in specs:
+        queue.add(one)
+    assert [one.label for one in queue.startable()] == ["39", "38"]
+    for one in specs[38:]:
+        queue.vacate(one)
+    assert [one.label for one in queue.startable()] == ["37", "36"]
+    queue.vacate(specs[37])
+    assert [one.label for one in queue.startable()] == ["35"]
+    queue.vacate(specs[36])
+    queue.vacate(specs[35])
+    assert [one.label for one in queue.startable()] == [str(number) for number in range(34, 26, -1)]

@@ -1,35 +1,53 @@
 """A project of its own for every disturbance: the code of this one with the small study, carried out stage by stage."""
 
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.small_study import SMALL
-from tests.test_pipeline import copy_project, environment
+from tests.test_pipeline import ROOT, copy_project, environment
 
-STAGES = ("prepare", "plan", "train", "collect", "fit", "report")
+STAGES = ("plan", "train", "collect", "fit", "report")
 NOWHERE = "http://127.0.0.1:9"
 """An address at which no MLflow answers, which is known at once."""
 LAW = Path(__file__).with_name("troubled.py")
 
 
-def make_project(folder: Path, params: str = SMALL, law: Path | None = None) -> Path:
-    """`folder` with the code, the parameters `params` and, if given, one more `law`."""
+def make_project(folder: Path) -> Path:
+    """`folder` with the small study, prepared."""
     copy_project(folder)
-    (folder / "params.yaml").write_text(params)
-    if law is not None:
-        (folder / "pipeline/experiments/laws" / law.name).write_text(law.read_text())
+    run_stage(folder, "prepare")
+    drop_code(folder)
+    return folder
+
+
+def drop_code(folder: Path) -> None:
+    """Takes the code out of a project that is prepared: it uses that of ROOT from then on, compiled already."""
+    for name in ("pipeline", "stages", "tests"):
+        shutil.rmtree(folder / name)
+
+
+def make_troubled(folder: Path, *kinds: str) -> Path:
+    """`folder` with one more law, a run of which ends as each of `kinds` says, beside the small study."""
+    copy_project(folder)
+    dials = f"laws: {{troubled: {{kinds: [{', '.join(kinds)}]}}}}"
+    (folder / "params.yaml").write_text(SMALL.replace("laws: {}", dials))
+    (folder / "pipeline/experiments/laws" / LAW.name).write_text(LAW.read_text())
     return folder
 
 
 def start(folder: Path, *command: str, **extra: str) -> subprocess.Popen:
     """A command that runs in the project, in a process group of its own."""
+    code = {} if (folder / "pipeline").exists() else {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=environment(folder, **{"MLFLOW_TRACKING_URI": NOWHERE} | extra),
+        env=environment(folder, **{"MLFLOW_TRACKING_URI": NOWHERE} | code | extra),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -69,3 +87,12 @@ def record(folder: Path) -> dict[str, bytes]:
 def workers_of(driver: int) -> list[psutil.Process]:
     """The processes below `driver` that are carrying out a run at this moment."""
     return [child for child in psutil.Process(driver).children(recursive=True) if child.name() == "ray::_events"]
+
+
+def wait_for(condition, what, seconds=120.0):
+    """Waits until `condition()` is true; fails naming `what` after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"after {seconds:.0f} s there is still no {what}")
+        time.sleep(0.01)

@@ -5,22 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.faults.project import NOWHERE, of_stage, record, run_stage, say, start, study
-from tests.test_pipeline import environment
-
-
-def wait_for(condition, what, seconds=120.0):
-    """Waits until `condition()` is true; fails naming `what` after so many seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"after {seconds:.0f} s there is still no {what}")
-        time.sleep(0.01)
+from tests.faults.project import NOWHERE, of_stage, record, run_stage, say, start, study, wait_for
+from tests.test_pipeline import ROOT, environment
 
 
 def training(folder):
@@ -74,7 +64,7 @@ def test_a_store_that_is_read_only_is_named_in_one_line(planned, place, named):
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "bash", "-c", script + f"exec {sys.executable} -m stages.train"],
         cwd=planned,
-        env=environment(planned, MLFLOW_TRACKING_URI=NOWHERE),
+        env=environment(ROOT, MLFLOW_TRACKING_URI=NOWHERE),
         text=True,
         capture_output=True,
     )

@@ -27,7 +27,7 @@ class Settings(Dials):
 
 def plan(settings: Settings, study: object) -> list[RunSpec]:
     """One run for each kind."""
-    return [law_run("troubled", kind, {"kind": kind}, label=kind, seconds=0.1) for kind in settings.kinds]
+    return [law_run("troubled", kind, {"does": kind}, label=kind, seconds=0.1) for kind in settings.kinds]
 
 
 def run(spec: RunSpec, context: RunContext) -> Iterator[RunResult]:
@@ -38,7 +38,9 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[RunResult]:
         if spec.kind == "preempted":
             saved.write_text("x" * (deaths + 1))
         os.kill(os.getpid(), signal.SIGKILL)
-    if spec.kind == "diverged":
+    if spec.kind.startswith("large"):
+        yield result({"value": 1.0}, {"step": np.arange(4_000_000), "loss": np.ones(4_000_000)})
+    elif spec.kind == "diverged":
         yield result({}, status="diverged", reason="it grew without end")
     else:
         values = {"sound": 1.0, "preempted": 1.0}

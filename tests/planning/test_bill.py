@@ -45,3 +45,8 @@ def test_the_runs_of_a_law_are_one_line():
 def test_many_short_runs_share_the_workers():
     specs = [spec(str(i), 1.0) for i in range(10)]
     assert draw_bill(specs, lambda _: None, lambda _: 60.0, workers=5, basis="").minutes == pytest.approx(2.0)
+
+
+def test_runs_that_are_left_out_are_counted_with_what_keeps_them_out():
+    bill = draw_bill(ALL, {}.get, lambda _: 1.0, workers=1, basis="", left_out={"waived": 2, "held up by a failure": 1})
+    assert bill.summary == "7 runs planned: 4 new, 0 reused, 2 waived, 1 held up by a failure"

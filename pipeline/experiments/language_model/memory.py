@@ -1,0 +1,38 @@
+"""How much memory a run of the language model takes on a GPU, from its spec alone."""
+
+from __future__ import annotations
+
+from pipeline.experiments.language_model.plan import size_from
+from pipeline.params import Batch
+from pipeline.planning.run_spec import RunSpec
+from pipeline.training.schedule import batch_tokens
+
+PROCESS_BYTES = 1 << 30
+"""CUDA context, kernels and the workspaces of cuBLAS in one process: about 0.5 GB measured on recent cards, doubled."""
+EVALUATED_WINDOWS = 8
+
+
+def memory(spec: RunSpec, micro_batch_tokens: int) -> int:
+    """Bytes that the run `spec` takes at its peak with at most `micro_batch_tokens` at once.
+
+    State, as in ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1): fp32 weight and gradient, 8 bytes a
+    parameter; momentum, 4, or for AdamW two moments, 8; the bfloat16 copy that autocast keeps, 2; and of the largest
+    stack of matrices the fp32 momentum, direction and bfloat16 factors of an orthogonalisation, 16 an entry.
+
+    Activations kept for the backward pass, counted from models/transformer.py as in Korthikanti et al. 2022
+    (arXiv 2205.05198, section 4) for its own layers: a token of width C holds, a layer, two residual inputs of norms in
+    fp32 (8 C) and what they give in fp32 and bfloat16 (12 C), queries, keys and values before and after the rotation
+    (10 C), the attention's output (2 C) with its normaliser, and two hidden layers of M C in bfloat16 (4 M C). The loss
+    holds the logits in bfloat16, in fp32, and the gradients of both: 16 bytes an entry of the vocabulary.
+    """
+    size, numbers = size_from(spec.settings), spec.settings
+    head_size, ratio = numbers["model"]["head_size"], numbers["model"]["mlp_ratio"]
+    moments = 4 if numbers["optimizer"]["kind"] == "muon" else 8
+    outside = size.N_total - size.N_non_embedding
+    stack = size.depth * max(3, ratio) * size.width**2
+    state = (8 + moments + 2) * size.N_non_embedding + (8 + 8 + 2) * outside + 16 * stack
+    largest = batch_tokens(Batch(**numbers["batch"]), size.context, numbers["course"]["fork"])
+    tokens = max(min(micro_batch_tokens, largest), EVALUATED_WINDOWS * size.context)
+    layer = (8 + 12 + 10 + 2 + 4 * ratio) * size.width + 8 * size.width // head_size
+    token = size.depth * layer + 14 * size.width + 16 * size.vocab_size
+    return PROCESS_BYTES + state + tokens * token

@@ -1,0 +1,126 @@
+"""The study on a cluster of several nodes, parts of which are killed under it: the same bytes as undisturbed."""
+
+import json
+import os
+import signal
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster as Nodes
+
+from pipeline.execution.cluster import Cluster, num_workers
+from tests.faults.project import make_troubled, of_stage, record, run_stage, say, start, study, wait_for
+
+STORE_BYTES = 80 << 20
+"""The least object store that Ray accepts, nearly."""
+
+
+@pytest.fixture
+def nodes():
+    """A head that carries out nothing, and two nodes with a core each."""
+    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    yield cluster
+    cluster.shutdown()
+
+
+def processes_below(node):
+    """The processes of a node that are carrying out a run at this moment."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return [child for child in raylet.children(recursive=True) if child.name() == "ray::_events"]
+
+
+def lost(folder):
+    """Workers lost in all runs of a study, as its telemetry says."""
+    return sum(json.loads(path.read_text())["lost"] for path in (folder / "telemetry").glob("*.json"))
+
+
+def same_tables(folder, quiet):
+    run_stage(folder, "collect")
+    names = ("runs.parquet", "curves.parquet")
+    return all((folder / "results" / name).read_bytes() == (quiet / "results" / name).read_bytes() for name in names)
+
+
+def test_a_killed_worker_and_a_killed_node_cost_nothing_but_time(nodes, planned, quiet):
+    driver = start(planned, *of_stage("train"), RAY_ADDRESS=nodes.address)
+    first, second = nodes.worker_nodes
+    wait_for(lambda: list(planned.glob("runs/*/result.json")) and processes_below(first), "run on the first node")
+    os.kill(processes_below(first)[0].pid, signal.SIGKILL)
+    wait_for(lambda: processes_below(second), "run on the second node")
+    nodes.remove_node(second, allow_graceful=False)
+    printed, _ = driver.communicate()
+    assert driver.returncode == 0, printed
+    assert printed.count("  retry ") == lost(planned) >= 2
+    assert record(planned) == record(quiet)
+    assert same_tables(planned, quiet)
+
+
+def test_without_its_head_the_driver_ends_in_one_line_and_the_next_goes_on(nodes, planned, quiet):
+    driver = start(planned, *of_stage("train"), RAY_ADDRESS=nodes.address)
+    wait_for(lambda: list(planned.glob("runs/*/result.json")), "finished run")
+    nodes.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+    printed, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 1, printed
+    assert "Traceback" not in printed
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("error: ray: the cluster is gone (")
+    assert last.endswith("finished runs are kept, run the study again")
+    kept = record(planned)
+    assert kept
+
+    again = Nodes(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        printed = run_stage(planned, "train", RAY_ADDRESS=again.address)
+    finally:
+        again.shutdown()
+    assert "0 reused" not in printed
+    assert record(planned).items() >= kept.items()
+    assert record(planned) == record(quiet)
+
+
+def test_a_full_object_store_stops_nothing(nodes, quiet, tmp_path):
+    """Six results of 64 MB each through stores of 80 MB."""
+    kinds = [f"large{number}" for number in range(6)]
+    folder = make_troubled(tmp_path, *kinds)
+    (folder / "data").symlink_to(quiet / "data")
+    code, printed = study(folder, "laws", "--run", "troubled", RAY_ADDRESS=nodes.address)
+    assert code == 0, printed
+    assert "6 runs planned: 6 new, 0 reused" in printed
+    curves = {(path.parent / "arrays.safetensors").exists() for path in folder.glob("runs/*/curve.parquet")}
+    assert curves == {True}
+    assert len(list(folder.glob("runs/*/result.json"))) == 6
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", "1.5", "²", " "])
+def test_workers_that_are_no_number_are_refused(text, monkeypatch):
+    monkeypatch.setenv("STUDY_WORKERS", text)
+    with pytest.raises(ValueError, match=r"environment: STUDY_WORKERS: .* is not a positive whole number"):
+        num_workers()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "RAY_ADDRESS: '127.0.0.1:1' does not answer"),
+        ("127.0.0.1:99999", "RAY_ADDRESS: '127.0.0.1:99999' does not answer"),
+        ("ray://127.0.0.1:10001", "is for a Ray client"),
+        ("nonsense", "RAY_ADDRESS: 'nonsense' cannot be joined"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(address, message, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises((ValueError, OSError), match=message) as caught, Cluster():
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_without_a_core_is_refused(planned):
+    empty = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        code, printed = say(planned, *of_stage("train"), RAY_ADDRESS=empty.address)
+    finally:
+        empty.shutdown()
+    assert code == 1
+    assert f"error: environment: RAY_ADDRESS: '{empty.address}' has no CPU for a run" in printed
+    assert "Traceback" not in printed

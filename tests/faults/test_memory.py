@@ -1,0 +1,141 @@
+"""Memory: what a run is expected to take against what torch keeps, how runs share GPUs, and a worker that runs out."""
+
+import json
+import os
+
+import polars as pl
+import pytest
+import torch
+
+from pipeline.execution.placement import LEAST_MICRO_BATCH, Capacity, Request, request_of
+from pipeline.experiments.experiment import CorpusFacts
+from pipeline.experiments.language_model.memory import PROCESS_BYTES, memory
+from pipeline.experiments.language_model.plan import plan
+from pipeline.experiments.language_model.run import recipe_of
+from pipeline.models.transformer import Transformer
+from pipeline.params import Replicates, SizesByTokens, read_params
+from tests.faults.project import run_stage
+from tests.test_pipeline import ROOT
+
+GB = 10**9
+HOOK = """
+import os, resource, sys
+if any(word.endswith("default_worker.py") for word in sys.orig_argv):
+    resource.setrlimit(resource.RLIMIT_DATA, (int(os.environ["WORKER_BYTES"]),) * 2)
+"""
+"""What Python runs first in every process that finds it: Ray's workers, and they alone, may not grow beyond a limit."""
+
+
+def make_spec(width=64, depth=2, context=64, batch=16_384, kind="muon"):
+    """A run of the language model with a batch of this many tokens."""
+    study = read_params().language_model
+    settings = study.model_copy(
+        update={
+            "grid": SizesByTokens(kind="sizes_by_tokens", widths=[width], tokens=[20 * batch]),
+            "replicates": Replicates(),
+            "model": study.model.model_copy(update={"depth": depth, "context": context}),
+            "batch": study.batch.model_copy(update={"tokens": batch, "growth_from": 10**9}),
+            "optimizer": study.optimizer.model_copy(update={"kind": kind}),
+        }
+    )
+    return plan(settings, CorpusFacts("digest", 256, 10**12))[0]
+
+
+def kept_bytes(spec, tokens):
+    """Bytes of everything that torch keeps for the backward pass of `tokens` tokens, each storage once."""
+    shape = recipe_of(spec).shape
+    model, storages = Transformer(shape), {}
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    owned = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            storages[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    windows = torch.randint(0, shape.vocab_size, (tokens // shape.context, shape.context + 1))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model.loss(windows)
+    return sum(size for size, _ in storages.values())
+
+
+@pytest.mark.parametrize(("width", "depth", "context"), [(64, 2, 64), (128, 4, 64), (256, 3, 128)])
+def test_activations_are_those_that_torch_keeps(width, depth, context):
+    """Estimates grow with the tokens as what torch keeps does, and are never below it."""
+    spec = make_spec(width, depth, context)
+    kept = kept_bytes(spec, 8192) - kept_bytes(spec, 4096)
+    expected = memory(spec, 8192) - memory(spec, 4096)
+    assert kept <= expected <= 1.6 * kept
+
+
+def test_state_is_that_of_the_optimiser():
+    """Against the parameters of the model itself: 16 bytes each for AdamW in fp32, and the copy of autocast."""
+    for kind, moments in (("muon", 4), ("adamw", 8)):
+        small, large = (make_spec(width, kind=kind) for width in (256, 1024))
+        parameters = [
+            {name: weight.numel() for name, weight in Transformer(recipe_of(spec).shape).named_parameters()}
+            for spec in (small, large)
+        ]
+        outside = [sum(sizes.pop(name) for name in ("embedding", "head")) for sizes in parameters]
+        inside = [sum(sizes.values()) for sizes in parameters]
+        state = [18 * out + (10 + moments) * own for out, own in zip(outside, inside, strict=True)]
+        grown = memory(large, 64) - memory(small, 64)
+        activations = 512 * (kept_bytes(large, 512) - kept_bytes(small, 512)) / 512
+        assert state[1] - state[0] <= grown <= 2.2 * (state[1] - state[0] + activations)
+
+
+def test_runs_share_a_gpu_as_their_memory_allows():
+    spec = make_spec()
+    need = memory(spec, 8192)
+    assert need > PROCESS_BYTES
+    for sharers in (8, 4, 2):
+        roomy = Capacity(cpus=16, gpus=1, gpu_bytes=int(sharers * need / 0.9) + 9)
+        tight = Capacity(cpus=16, gpus=1, gpu_bytes=int(sharers * need / 0.9) - 9)
+        assert request_of(spec, 8192, roomy) == Request("GPU", sharers)
+        assert request_of(spec, 8192, tight) == Request("GPU", sharers // 2)
+    assert request_of(spec, 8192, Capacity(16, 1, 80 * GB)).sharers == 8
+    assert request_of(spec, 8192, Capacity(16, 1, None)) == Request("GPU", 1)
+    assert request_of(spec, 8192, Capacity(16)) == Request("CPU")
+
+
+def test_a_run_that_no_gpu_holds_is_refused_by_name():
+    spec = make_spec(width=8192, depth=32)
+    assert memory(spec, LEAST_MICRO_BATCH) > 80 * GB
+    with pytest.raises(ValueError, match=rf"{spec.run_id} \(width 8192 trunk .*GB of GPU memory.*80 GB") as caught:
+        request_of(spec, 8192, Capacity(16, 8, 80 * GB))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_without_memory_halves_its_micro_batch_and_finds_the_same_loss(planned, tmp_path):
+    """131,072 tokens at once take a GB more than a worker that may hold 1.1 GB of data; the loss stays."""
+    text = (planned / "params.yaml").read_text()
+    for before, after in {
+        "widths: [16, 32], tokens: [20_000, 40_000, 80_000]": "widths: [32], tokens: [400_000]",
+        "replicates: {seeds: [1], widths: [16]}": "allow_repeats: true",
+        "batch: {tokens: 256, growth_from: 60_000}": "batch: {tokens: 131_072, growth_from: 10_000_000}",
+        "micro_batch_tokens: 8192": "micro_batch_tokens: 131_072",
+    }.items():
+        assert before in text
+        text = text.replace(before, after)
+    (planned / "params.yaml").write_text(text)
+    run_stage(planned, "plan")
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/sitecustomize.py").write_text(HOOK)
+    extra, seen = {"STUDY_WORKERS": "1", "PYTHONPATH": f"{tmp_path / 'hook'}{os.pathsep}{ROOT}"}, {}
+    for name, limit in (("free", 16 * GB), ("limited", 11 * GB // 10)):
+        printed = run_stage(planned, "train", WORKER_BYTES=str(limit), **extra)
+        assert ("out of memory; micro-batch halved to" in printed) == (name == "limited")
+        run_stage(planned, "collect")
+        facts = [json.loads(path.read_text()) for path in sorted((planned / "telemetry").glob("*.json"))]
+        seen[name] = facts, pl.read_parquet(planned / "results/runs.parquet").drop_nulls("loss")
+        (planned / "runs").rename(tmp_path / name)
+    (free, losses), (limited, again) = seen["free"], seen["limited"]
+    assert {facts["micro_batch_tokens"] for facts in free} == {131_072}
+    for facts in limited:
+        assert facts["halved"] >= 1
+        assert facts["micro_batch_tokens"] == 131_072 >> facts["halved"]
+        assert facts["attempts"] == 1 + facts["halved"]
+    assert losses["run_id"].equals(again["run_id"])
+    assert again["loss"].to_list() == pytest.approx(losses["loss"].to_list(), rel=1e-6)
