@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import ray
@@ -206,6 +207,5 @@ def _remote(request: Request) -> ray.remote_function.RemoteFunction:
 @ray.remote(num_gpus=1, num_cpus=0, max_calls=1)
 def _gpu_bytes() -> int | None:
     """Bytes of memory of the GPU that this process was given, None where torch sees none."""
-    import torch
-
-    return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+    cuda = import_module("torch").cuda
+    return cuda.mem_get_info()[1] if cuda.is_available() else None

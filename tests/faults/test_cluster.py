@@ -13,12 +13,14 @@ from tests.faults.project import make_troubled, of_stage, record, run_stage, say
 
 STORE_BYTES = 80 << 20
 """The least object store that Ray accepts, nearly."""
+HEAD = {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+"""Workers with the priority of any other program, as in a session of the study's own."""
 
 
 @pytest.fixture
 def nodes():
     """A head that carries out nothing, and two nodes with a core each."""
-    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Nodes(initialize_head=True, head_node_args=HEAD | {"num_cpus": 0})
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
     yield cluster
@@ -69,7 +71,7 @@ def test_without_its_head_the_driver_ends_in_one_line_and_the_next_goes_on(nodes
     kept = record(planned)
     assert kept
 
-    again = Nodes(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    again = Nodes(initialize_head=True, head_node_args=HEAD | {"num_cpus": 2})
     try:
         printed = run_stage(planned, "train", RAY_ADDRESS=again.address)
     finally:
@@ -116,7 +118,7 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, message, monke
 
 
 def test_a_cluster_without_a_core_is_refused(planned):
-    empty = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    empty = Nodes(initialize_head=True, head_node_args=HEAD | {"num_cpus": 0})
     try:
         code, printed = say(planned, *of_stage("train"), RAY_ADDRESS=empty.address)
     finally:
