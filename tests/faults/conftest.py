@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.project import STAGES, make_project, run_stage
+from tests.faults.kills import measure
 
 
 @pytest.fixture(scope="session")
-def quiet(tmp_path_factory) -> Path:
-    """The project of the small study, every stage of which has run undisturbed."""
-    folder = make_project(tmp_path_factory.mktemp("quiet"))
-    for stage in STAGES:
-        run_stage(folder, stage)
-    return folder
+def timed(tmp_path_factory) -> tuple[Path, dict[str, float]]:
+    """The project of the small study, every stage of which has run undisturbed, and the seconds of each."""
+    folder = tmp_path_factory.mktemp("quiet")
+    return folder, measure(folder)
+
+
+@pytest.fixture(scope="session")
+def quiet(timed) -> Path:
+    """The project of the undisturbed study."""
+    return timed[0]
 
 
 @pytest.fixture
@@ -24,9 +28,3 @@ def planned(quiet, tmp_path) -> Path:
     for name in ("runs", "telemetry", "results", "reports", "scratch"):
         shutil.rmtree(folder / name)
     return folder
-
-
-@pytest.fixture
-def finished(quiet, tmp_path) -> Path:
-    """A copy of the finished study."""
-    return Path(shutil.copytree(quiet, tmp_path / "finished"))

@@ -29,7 +29,6 @@ from tests.test_pipeline import copy_project
 
 VICTIMS = ("driver", "group", "worker", "node")
 MOMENTS = ("time", "checkpoint", "record")
-WHOLE = {"spec.json", "result.json", "curve.parquet", "arrays.safetensors", "checkpoint.safetensors"}
 EVERY_STAGE = ("prepare", *STAGES)
 WEIGHTS = (1, 1, 6, 1, 1, 1)
 KILLS_A_STUDY = 6
@@ -96,7 +95,7 @@ def campaign(quiet: Path, seconds: dict[str, float], root: Path, kills: int, see
             run_stage(folder, stage)
             if stage == "prepare":
                 drop_code(folder)
-        tally.wrong += [f"study {number}: {what}" for what in _differences(folder, quiet)]
+        tally.wrong += [f"study {number}: {what}" for what in differences(folder, quiet)]
         shutil.rmtree(folder)
         number += 1
     return tally
@@ -162,7 +161,8 @@ def _finished(folder: Path) -> dict[str, bytes]:
     return record(folder) if (folder / "runs").exists() else {}
 
 
-def _differences(folder: Path, quiet: Path) -> list[str]:
+def differences(folder: Path, quiet: Path) -> list[str]:
+    """The files of runs/ and results/ that are not in both projects with the same bytes, in words."""
     differing = []
     for place in ("runs", "results"):
         here, there = (

@@ -94,6 +94,25 @@ def test_a_full_object_store_stops_nothing(nodes, quiet, tmp_path):
     assert len(list(folder.glob("runs/*/result.json"))) == 6
 
 
+def test_runs_ask_for_gpus_and_find_the_same_numbers(planned, quiet):
+    """Two GPUs that Ray alone knows: what asks for them gets them, one process a run, and trains on the processor."""
+    text = (planned / "params.yaml").read_text()
+    smaller = text.replace("widths: [16, 32], tokens: [20_000, 40_000, 80_000]", "widths: [16], tokens: [20_000]")
+    assert smaller != text
+    (planned / "params.yaml").write_text(smaller.replace("seeds: [1]", "seeds: []"))
+    run_stage(planned, "plan")
+    cluster = Nodes(initialize_head=True, head_node_args=HEAD | {"num_cpus": 2, "num_gpus": 2})
+    try:
+        printed = run_stage(planned, "train", RAY_ADDRESS=cluster.address)
+    finally:
+        cluster.shutdown()
+    assert "2 runs planned: 2 new, 0 reused" in printed
+    facts = [json.loads(path.read_text()) for path in (planned / "telemetry").glob("*.json")]
+    assert {one["device"] for one in facts} == {"cuda"}
+    assert record(planned).items() <= record(quiet).items()
+    assert len({name.split("/")[1] for name in record(planned)}) == 2
+
+
 @pytest.mark.parametrize("text", ["0", "two", "-1", "1.5", "²", " "])
 def test_workers_that_are_no_number_are_refused(text, monkeypatch):
     monkeypatch.setenv("STUDY_WORKERS", text)
