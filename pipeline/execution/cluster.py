@@ -36,8 +36,11 @@ LOST = (WorkerCrashedError, NodeDiedError, ObjectLostError, ObjectStoreFullError
 DISCONNECTED = (LocalRayletDiedError, RaySystemError, RpcError)
 REACH_SECONDS = 5.0
 """How long the head of a cluster may take to answer."""
-LOOK_SECONDS = 10.0
-"""After so long without news the driver makes sure that the cluster is still there."""
+LOOK_SECONDS = 5.0
+"""After so long without news the driver makes sure that the head of the cluster is still there."""
+MOST_UNANSWERED = 3
+"""So often in a row that may fail: a head can come back. Ray itself ends the process after a minute without one."""
+KEPT = "finished runs are kept, run the study again"
 
 
 def num_workers() -> int:
@@ -62,12 +65,9 @@ def check_address() -> None:
             f"environment: RAY_ADDRESS: {address!r} is for a Ray client; run the study on a node of the cluster, with"
             " the address of its head (host:6379) or auto"
         )
-    host, _, port = address.rpartition(":")
-    if port.isascii() and port.isdigit():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise ConnectionError(f"environment: RAY_ADDRESS: {address!r} does not answer ({error})") from None
+    port = address.rpartition(":")[2]
+    if port.isascii() and port.isdigit() and not _answers(address):
+        raise ConnectionError(f"environment: RAY_ADDRESS: {address!r}: nothing answers there")
 
 
 @dataclass(frozen=True)
@@ -121,19 +121,27 @@ class Cluster:
 
         A lost worker is such a report too. Raises ConnectionError when the cluster itself is gone.
         """
+        unanswered = 0
         try:
             first, others = ray.wait(handles, num_returns=1, timeout=LOOK_SECONDS)
             while not first:
-                if not ray.nodes():
-                    raise RaySystemError("no node is left")
+                unanswered = 0 if _answers(ray.get_runtime_context().gcs_address) else unanswered + 1
+                if unanswered == MOST_UNANSWERED:
+                    raise RaySystemError("its head does not answer")
                 first, others = ray.wait(handles, num_returns=1, timeout=LOOK_SECONDS)
             more = ray.wait(others, num_returns=len(others), timeout=0)[0] if others else []
             return [(handle, _report(handle)) for handle in first + more]
         except DISCONNECTED as error:
-            what = f"{type(error).__name__}: {_first_line(error)}"
-            raise ConnectionError(
-                f"ray: the cluster is gone ({what}); finished runs are kept, run the study again"
-            ) from None
+            raise ConnectionError(f"ray: the cluster is gone ({_first_line(error)}); {KEPT}") from None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _join(address: str, options: dict) -> None:
@@ -178,7 +186,7 @@ def _report(handle: ray.ObjectRefGenerator) -> Progress | Ended | Failure:
     except RayTaskError as error:
         # What a run raises arrives as a Failure: this is a worker that cannot even begin, or hand over, a run.
         what = str(error).strip().splitlines()[-1]
-        raise ConnectionError(f"ray: a worker of the cluster cannot carry out runs ({what})") from error
+        raise ConnectionError(f"ray: a worker of the cluster cannot carry out runs ({what}); {KEPT}") from error
 
 
 def _first_line(error: Exception) -> str:

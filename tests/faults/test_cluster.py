@@ -123,8 +123,8 @@ def test_workers_that_are_no_number_are_refused(text, monkeypatch):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "RAY_ADDRESS: '127.0.0.1:1' does not answer"),
-        ("127.0.0.1:99999", "RAY_ADDRESS: '127.0.0.1:99999' does not answer"),
+        ("127.0.0.1:1", "RAY_ADDRESS: '127.0.0.1:1': nothing answers there"),
+        ("127.0.0.1:99999", "RAY_ADDRESS: '127.0.0.1:99999': nothing answers there"),
         ("ray://127.0.0.1:10001", "is for a Ray client"),
         ("nonsense", "RAY_ADDRESS: 'nonsense' cannot be joined"),
     ],
@@ -138,10 +138,11 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, message, monke
 
 def test_a_cluster_without_a_core_is_refused(planned):
     empty = Nodes(initialize_head=True, head_node_args=HEAD | {"num_cpus": 0})
+    address = empty.address
     try:
-        code, printed = say(planned, *of_stage("train"), RAY_ADDRESS=empty.address)
+        code, printed = say(planned, *of_stage("train"), RAY_ADDRESS=address)
     finally:
         empty.shutdown()
     assert code == 1
-    assert f"error: environment: RAY_ADDRESS: '{empty.address}' has no CPU for a run" in printed
+    assert f"error: environment: RAY_ADDRESS: '{address}' has no CPU for a run" in printed
     assert "Traceback" not in printed
