@@ -58,6 +58,7 @@ def test_a_killed_worker_and_a_killed_node_cost_nothing_but_time(nodes, planned,
     assert same_tables(planned, quiet)
 
 
+@pytest.mark.timeout(600)
 def test_without_its_head_the_driver_ends_in_one_line_and_the_next_goes_on(nodes, planned, quiet):
     driver = start(planned, *of_stage("train"), RAY_ADDRESS=nodes.address)
     wait_for(lambda: list(planned.glob("runs/*/result.json")), "finished run")

@@ -3,10 +3,13 @@
 import random
 from collections import Counter
 
+import pytest
+
 from tests.faults.kills import EVERY_STAGE, VICTIMS, Tally, campaign, differences, draw_kill
 from tests.faults.project import record
 
 
+@pytest.mark.timeout(600)
 def test_six_kills_lose_nothing(timed, tmp_path):
     quiet, seconds = timed
     tally = campaign(quiet, seconds, tmp_path, kills=6, seed=9)
