@@ -219,7 +219,6 @@ class Train(Section):
     micro_batch_tokens: PositiveInt
     checkpoint_seconds: PositiveFloat
     retries: Annotated[int, Field(ge=0)]
-    storage: str | None = None
 
 
 class Collect(Section):

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.corpus.copies import publish_corpus
 from pipeline.corpus.shards import open_corpus
 from pipeline.execution.cluster import Cluster, check_address, num_workers
 from pipeline.execution.driver_lock import only_driver
@@ -83,9 +84,12 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
     """Trains every run of `specs` that is neither settled nor waived nor failed before; run_id -> reason of all that
     have failed by then.
 
-    Raises BlockingIOError while another driver trains on this store.
+    A record that does not hold what was written is told, set aside and trained again. Raises BlockingIOError while
+    another driver trains on this store, ValueError or OSError before any training when the corpus is damaged, or the
+    storage refuses it.
     """
     with only_driver(store.root):
+        _set_damaged_aside(specs, store)
         runs = sort_out(specs, store)
         if not all(store.settled(spec.run_id) for spec in runs.ready):
             check_address()
@@ -95,9 +99,21 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
             (store.root / folder).mkdir(exist_ok=True)
         if not bill.new:
             return runs.failed
-        policy = Policy(tokens.resolve(), settings.micro_batch_tokens, settings.checkpoint_seconds, settings.retries)
+        open_corpus(tokens)
+        policy = Policy(
+            tokens.resolve(),
+            settings.micro_batch_tokens,
+            settings.checkpoint_seconds,
+            settings.retries,
+            publish_corpus(tokens, store.storage) if store.storage else None,
+        )
         with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
             return runs.failed | Executor(runs.ready, store, cluster, policy, (display, track), bill.seconds).run()
+
+
+def _set_damaged_aside(specs: list[RunSpec], store: RunStore) -> None:
+    for run_id, why in store.all_damaged([spec.run_id for spec in specs]).items():
+        print(f"damaged: {why}: it is done now, and the record is kept as {store.set_aside(run_id)}", flush=True)
 
 
 def tell_failed(failed: dict[str, str], specs: list[RunSpec]) -> int:

@@ -21,7 +21,7 @@ def main() -> None:
     """Writes results/runs.parquet, results/runs.csv, results/curves.parquet, and two tables a law in results/laws/."""
     params = read_params()
     plan, specs = read_plan(Path("plan/runs.parquet"))
-    store = RunStore(Path.cwd(), params.train.storage)
+    store = RunStore(Path.cwd())
     waived = waived_runs(specs, read_waivers(store.root))
     runs, curves = collect(plan.filter(pl.col("experiment") == LANGUAGE_MODEL), store, waived)
     OUT.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ def main() -> None:
     """Writes plan/runs.parquet."""
     params = read_params()
     specs, described = plan_runs(params, Path("data/tokens"))
-    print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text(), flush=True)
+    print(make_bill(specs, RunStore(Path.cwd())).text(), flush=True)
     OUT.parent.mkdir(exist_ok=True)
     plan_table(specs, described).write_parquet(OUT)
 

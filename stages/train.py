@@ -8,6 +8,7 @@ from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.stage import run_stage
+from pipeline.storage import storage_uri
 from pipeline.study import tell_failed, train_runs
 from pipeline.tracking import mirror
 
@@ -16,7 +17,7 @@ def main() -> int:
     """Writes runs/ and telemetry/; 1 when a run has failed and is not waived, after the others are done."""
     settings = read_params().train
     _, specs = read_plan(Path("plan/runs.parquet"))
-    failed = train_runs(specs, RunStore(Path.cwd(), settings.storage), settings, Path("data/tokens"))
+    failed = train_runs(specs, RunStore(Path.cwd(), storage_uri()), settings, Path("data/tokens"))
     mirror("plan", "train")
     return tell_failed(failed, specs)
 

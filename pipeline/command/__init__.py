@@ -59,7 +59,7 @@ def bill() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may stop early
     params = read_params()
     specs, described = plan_runs(params, Path("data/tokens"))
-    print(make_bill(specs, RunStore(Path.cwd(), params.train.storage)).text())
+    print(make_bill(specs, RunStore(Path.cwd())).text())
     print(worth_text(plan_table(specs, described), params.fit.convention))
 
 

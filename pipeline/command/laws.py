@@ -21,13 +21,14 @@ def command(arguments: argparse.Namespace) -> int:
     from pipeline.execution.run_store import RunStore
     from pipeline.experiments.experiment import known_laws
     from pipeline.params import read_params
+    from pipeline.storage import storage_uri
     from pipeline.study import plan_laws, tell_failed
 
     known, params = known_laws(), read_params()
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         raise ValueError(f"LAW: {unknown[0]!r} is not one of {', '.join(known)}")
-    store = RunStore(Path.cwd(), params.train.storage)
+    store = RunStore(Path.cwd(), storage_uri())
     asked = arguments.names or known
     plans = {name: specs for name, specs in plan_laws(params, TOKENS).items() if name in asked}
     chosen = [*plans, *(name for name in asked if name not in plans)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pipeline import params
 from pipeline.corpus import tokenizer as tokenizing
 from pipeline.corpus.documents import SPLIT_RULE, Sieve
 from pipeline.corpus.lines import read_jsonl, read_text
-from pipeline.corpus.shards import TokenFile, token_dtype, write_array, write_file
+from pipeline.corpus.shards import TokenFile, token_dtype, write_array, write_file, write_manifest
 from pipeline.corpus.sources import Advance, Document, SourceFile, describe_packages, locate
 from pipeline.corpus.tables import read_parquet
 
@@ -74,7 +73,7 @@ def _write_corpus(settings: params.Prepare, folder: Path, progress: Progress) ->
         split: {"tokens": files[split].num_tokens, "documents": len(files[split].offsets), "bytes": num_bytes[split]}
         for split in SPLITS
     }
-    manifest = {
+    facts = {
         "digest": digest.hexdigest(),
         "dtype": token_dtype(tokenizer.vocab_size),
         "vocab_size": tokenizer.vocab_size,
@@ -87,8 +86,7 @@ def _write_corpus(settings: params.Prepare, folder: Path, progress: Progress) ->
         "split": {"fraction": settings.validation_fraction, "seed": settings.split_seed, "rule": SPLIT_RULE},
         "tokenizer": settings.tokenizer.model_dump(),
     }
-    write_file(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-    return manifest
+    return write_manifest(folder, facts)
 
 
 def _sift(

@@ -2,7 +2,7 @@
 
 A folder holds train.bin and validation.bin (little-endian token ids), train_documents.npy and
 validation_documents.npy (int64 offset of each document, in tokens), token_bytes.npy (int32[V]), tokenizer.json and
-manifest.json.
+manifest.json, which holds the sha256 of every other file and of itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,21 @@ import io
 import json
 from array import array
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+MANIFEST = "manifest.json"
+FILES = (
+    "train.bin",
+    "validation.bin",
+    "train_documents.npy",
+    "validation_documents.npy",
+    "token_bytes.npy",
+    "tokenizer.json",
+)
 _BUFFER_BYTES = 1 << 20
 
 
@@ -40,32 +50,72 @@ class Corpus:
 
 
 def open_corpus(path: Path) -> Corpus:
-    """The corpus that `prepare` left in the folder `path`; ValueError in one line if it is missing or garbled."""
+    """The corpus that `prepare` left in the folder `path`.
+
+    Raises ValueError in one line naming the file that is missing, truncated or changed. Files are compared with the
+    manifest once a process, and again only when one of them was touched.
+    """
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        stamps = tuple(_stamp(path / name) for name in (MANIFEST, *FILES))
+        manifest = _verified(path, stamps)
         arrays = {}
         for split in ("train", "validation"):
-            tokens = np.memmap(path / f"{split}.bin", dtype=np.dtype(manifest["dtype"]).newbyteorder("<"), mode="r")
-            offsets = np.load(path / f"{split}_documents.npy")
-            _same(path / f"{split}.bin", "tokens", len(tokens), manifest[split]["tokens"])
-            _same(path / f"{split}_documents.npy", "documents", len(offsets), manifest[split]["documents"])
-            arrays |= {split: tokens, f"{split}_documents": offsets}
-        token_bytes = np.load(path / "token_bytes.npy")
-        _same(path / "token_bytes.npy", "tokens", len(token_bytes), manifest["vocab_size"])
+            dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
+            arrays[split] = np.memmap(path / f"{split}.bin", dtype=dtype, mode="r")
+            arrays[f"{split}_documents"] = np.load(path / f"{split}_documents.npy", allow_pickle=False)
         return Corpus(
             digest=manifest["digest"],
             vocab_size=manifest["vocab_size"],
             separator=manifest["separator"],
-            token_bytes=token_bytes,
+            token_bytes=np.load(path / "token_bytes.npy", allow_pickle=False),
             train_tokens=manifest["train"]["tokens"],
             validation_tokens=manifest["validation"]["tokens"],
             train_bytes=manifest["train"]["bytes"],
             validation_bytes=manifest["validation"]["bytes"],
             **arrays,
         )
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{path}: not a prepared corpus ({reason}); run the stage `prepare`") from error
+
+
+def write_manifest(folder: Path, facts: dict) -> dict:
+    """The manifest written to `folder`: `facts`, the sha256 of every file there, and its own."""
+    manifest = facts | {"files": {name: _sha256(folder / name) for name in FILES}}
+    manifest["sha256"] = _own_sha256(manifest)
+    write_file(folder / MANIFEST, _text(manifest))
+    return manifest
+
+
+@lru_cache(maxsize=4)
+def _verified(path: Path, stamps: tuple) -> dict:
+    """The manifest of `path`, all of whose files are as it says. `stamps` tell touched files from those seen before."""
+    data = (path / MANIFEST).read_bytes()
+    manifest = json.loads(data)
+    if data != _text(manifest) or manifest["sha256"] != _own_sha256(manifest):
+        raise ValueError(f"{MANIFEST} is damaged: it does not have the sha256 that was written with it")
+    for name in FILES:
+        if _sha256(path / name) != manifest["files"][name]:
+            raise ValueError(f"{name} is damaged: it does not have the sha256 in {MANIFEST}")
+    return manifest
+
+
+def _own_sha256(manifest: dict) -> str:
+    return hashlib.sha256(_text({name: value for name, value in manifest.items() if name != "sha256"})).hexdigest()
+
+
+def _text(manifest: dict) -> bytes:
+    return (json.dumps(manifest, indent=2) + "\n").encode()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
 class TokenFile:
@@ -132,8 +182,3 @@ def _write(file: BinaryIO, content: bytes | bytearray, path: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(error.errno, "the disk is full; nothing was replaced", str(path)) from None
         raise
-
-
-def _same(path: Path, what: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise ValueError(f"{path.name} holds {found} {what}, manifest.json says {expected}")

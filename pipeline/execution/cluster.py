@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +27,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.corpus.copies import corpus_at_hand
 from pipeline.execution.failures import Failure, failure_of
 from pipeline.execution.placement import Capacity, Request
 from pipeline.experiments.experiment import Progress, RunContext, RunResult, step
@@ -197,6 +198,8 @@ def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | Ended | F
     """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
     began = time.monotonic()
     try:
+        if context.tokens_uri and spec.data_digest:
+            context = replace(context, tokens=str(corpus_at_hand(Path(context.tokens), context.tokens_uri)))
         for event in step(spec.experiment, "run")(spec, context):
             yield Ended(event, time.monotonic() - began) if isinstance(event, RunResult) else event
     except Exception as error:

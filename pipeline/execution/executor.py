@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -29,13 +29,15 @@ from pipeline.planning.run_spec import SETTLED, RunSpec
 
 @dataclass(frozen=True)
 class Policy:
-    """How runs are carried out: `tokens` is the corpus folder; `retries` bounds the times in a row that a run may lose
-    its worker without having saved anything new."""
+    """How runs are carried out: `tokens` is the corpus folder, `tokens_uri` its copy for nodes that lack it, None
+    without one; `retries` bounds the times in a row that a run may lose its worker without having saved anything new,
+    and that its damaged parent is trained again."""
 
     tokens: Path
     micro_batch_tokens: int
     checkpoint_seconds: float
     retries: int
+    tokens_uri: str | None = None
 
 
 @dataclass
@@ -94,12 +96,12 @@ class Executor:
         self.store, self.cluster, self.policy, self.watchers = store, cluster, policy, watchers
         self.running: dict[object, Attempt] = {}
         self.failed: dict[str, str] = {}
+        self.specs = {spec.run_id: spec for spec in specs}
+        self.redone: Counter[str] = Counter()
         held = {spec.run_id: store.status(spec.run_id) for spec in specs}
         waiting = {spec.run_id: spec for spec in specs if held[spec.run_id] not in SETTLED}
         left = {run_id: seconds[run_id] if run_id in waiting else 0.0 for run_id in held}
-        self.requests = {
-            run_id: request_of(spec, policy.micro_batch_tokens, cluster.capacity) for run_id, spec in waiting.items()
-        }
+        self.requests = {run_id: self._asked(spec) for run_id, spec in waiting.items()}
         slots = {"CPU": cluster.capacity.cpus, "GPU": cluster.capacity.gpus}
         self.queue = Queue(critical_path(specs, left), left, self._request, slots)
         self.ended: deque[tuple[str, str | None]] = deque()
@@ -123,13 +125,17 @@ class Executor:
             self.cluster.cancel(list(self.running))
 
     def _request(self, spec: RunSpec) -> Request:
-        return self.requests[spec.run_id]
+        return self.requests.get(spec.run_id) or self._asked(spec)
+
+    def _asked(self, spec: RunSpec) -> Request:
+        return request_of(spec, self.policy.micro_batch_tokens, self.cluster.capacity)
 
     def _submit(self, attempt: Attempt) -> None:
         spec = attempt.spec
         self.store.scratch(spec.run_id).mkdir(parents=True, exist_ok=True)
         context = RunContext(
             tokens=str(self.policy.tokens),
+            tokens_uri=self.policy.tokens_uri,
             origin=self.store.checkpoint(spec.needs) if spec.needs else None,
             own=self.store.working_checkpoint(spec.run_id),
             checkpoint_seconds=self.policy.checkpoint_seconds,
@@ -143,7 +149,8 @@ class Executor:
         for handle, event in reports:
             attempt = self.running[handle]
             if isinstance(event, Progress):
-                self._tell(Event("progress", attempt.spec, done=event.done))
+                kind = "retried" if event.note else "progress"
+                self._tell(Event(kind, attempt.spec, done=event.done, detail=event.note))
                 continue
             del self.running[handle]
             (ended if isinstance(event, Ended) else failures).append((attempt, event))
@@ -180,14 +187,29 @@ class Executor:
                 again = attempt.again(lost=attempt.lost + 1, fruitless=fruitless, saved=saved)
                 self._retry(again, f"{failure.summary}; resumes from its last checkpoint")
                 return
-        tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
         self.queue.vacate(attempt.spec)
+        if failure.kind == "origin" and self._redo_parent(attempt.spec, failure.summary):
+            self.queue.wait(attempt.spec, attempt.spec.needs)
+            return
+        tries = f" (after {attempt.number} attempts)" if attempt.number > 1 else ""
         self.store.add_failure(attempt.spec, failure.traceback or failure.summary + tries)
         self._fail(attempt.spec, failure.summary + tries)
 
     def _retry(self, attempt: Attempt, why: str) -> None:
         self._tell(Event("retried", attempt.spec, detail=why))
         self._submit(attempt)
+
+    def _redo_parent(self, spec: RunSpec, why: str) -> bool:
+        """True when the parent of `spec` is under way again: at its first child's asking its record is set aside."""
+        parent = self.specs.get(spec.needs)
+        if parent is None or parent.run_id in self.failed or self.redone[parent.run_id] > self.policy.retries:
+            return False
+        if self.store.settled(parent.run_id):
+            self.redone[parent.run_id] += 1
+            place = self.store.set_aside(parent.run_id)
+            self._tell(Event("retried", parent, detail=f"{why}; its record is now {place}"))
+            self.queue.add(parent)
+        return True
 
     def _line_up(self, waiting: dict[str, RunSpec]) -> None:
         """Every run waits for its parent; parents that are settled already are the first to let their children go."""

@@ -7,7 +7,9 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["lost", "memory", "disk", "bug"]
+from pipeline.storage import OriginLost
+
+Kind = Literal["lost", "memory", "disk", "origin", "bug"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,9 @@ class Failure:
     """How a run ended without a result.
 
     lost: its process or node is gone; free retry from the last checkpoint. memory: retry with half the micro-batch.
-    disk: the disk of `place` is full, so no other run could be saved either and the stage stops. bug: an exception;
-    the run fails with its `traceback`, the others go on. `summary` is one line.
+    disk: the disk of `place` is full, so no other run could be saved either and the stage stops. origin: the
+    checkpoint it starts from is missing or damaged, so its parent is trained again first. bug: an exception; the run
+    fails with its `traceback`, the others go on. `summary` is one line.
     """
 
     kind: Kind
@@ -28,6 +31,7 @@ class Failure:
 def failure_of(error: Exception) -> Failure:
     """What `error`, raised by a run, means for it. Called where it was raised, while its traceback is at hand."""
     kind: Kind = "memory" if out_of_memory(error) else "disk" if disk_full(error) else "bug"
+    kind = "origin" if isinstance(error, OriginLost) else kind
     text = "".join(traceback.format_exception(error))
     return Failure(kind, text.strip().splitlines()[-1], text, str(getattr(error, "filename", None) or ""))
 

@@ -62,7 +62,7 @@ class Display:
             first, _ = self.tokens.get(run_id, (event.done, event.done))
             self._saw(run_id, first, event.done)
         if event.kind == "retried":
-            self.console.print(f"  retry {event.spec.label}: {event.detail}")
+            self.console.print(f"  retry {event.spec.label}: {event.detail}", markup=False)
         if event.kind not in ENDED:
             self.bar.update(self.task, note=self.note())
             return

@@ -1,8 +1,9 @@
-"""Finished runs on disk, one folder a run, each of which appears whole or not at all.
+"""Finished runs on disk, one folder a run, each of which appears whole or not at all and proves what it holds.
 
-runs/<run_id>/     spec.json, result.json, curve.parquet, arrays.safetensors, checkpoint.safetensors
+runs/<run_id>/     spec.json, result.json, curve.parquet, arrays.safetensors, checkpoint.safetensors, digests.json
 telemetry/         <run_id>.json: seconds, host, versions; volatile, so kept apart from what later stages hash
 scratch/<run_id>/  checkpoint.safetensors of a run in progress; goes away with the record
+scratch/damaged/   records that did not hold what was written, kept for whoever wants to know why
 """
 
 from __future__ import annotations
@@ -10,21 +11,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
+from pipeline.execution.digests import check_sealed, read_sealed, seal
 from pipeline.experiments.experiment import RunResult
-from pipeline.planning.run_spec import SETTLED, RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec, check_run_id
 from pipeline.planning.table import CURVES, schema
+from pipeline.storage import Damaged
 
-WRITERS = 16
-"""Threads that write records; most of the time they wait for the disk."""
+THREADS = 16
+"""Threads that write or verify records; most of the time they wait for the disk."""
+REPAIR = "run `make study` to train the run again"
+FIELDS = {"status": str, "reason": (str, type(None)), "done": int, "scalars": dict}
+STATUSES = (*SETTLED, "failed")
+NOT_THAT_FORMAT = (SafetensorError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 @dataclass(frozen=True)
@@ -35,10 +45,14 @@ class RunStore:
     storage: str | None = None
 
     def status(self, run_id: str) -> str | None:
-        """finished, diverged or failed for a record, "partial" for a run in progress, None for neither."""
-        path = self.folder(run_id) / "result.json"
-        if path.exists():
-            return _read_json(path)["status"]
+        """finished, diverged or failed for a record, "damaged" for one whose result does not hold what was written,
+        "partial" for a run in progress, None for neither."""
+        try:
+            record = self.result(run_id)
+        except Damaged:
+            return "damaged"
+        if record is not None:
+            return record["status"]
         return "partial" if (self.scratch(run_id) / "checkpoint.safetensors").exists() else None
 
     def settled(self, run_id: str) -> bool:
@@ -46,17 +60,17 @@ class RunStore:
         return self.status(run_id) in SETTLED
 
     def folder(self, run_id: str) -> Path:
-        """The folder of the record."""
-        return self.root / "runs" / run_id
+        """The folder of the record. ValueError when `run_id` is not one, so that no path leaves the store."""
+        return self.root / "runs" / check_run_id(run_id)
 
     def scratch(self, run_id: str) -> Path:
         """The folder of a run in progress."""
-        return self.root / "scratch" / run_id
+        return self.root / "scratch" / check_run_id(run_id)
 
     def checkpoint(self, run_id: str) -> str:
         """URI of the final checkpoint of a finished run."""
         if self.storage:
-            return f"{self.storage.rstrip('/')}/{run_id}/checkpoint.safetensors"
+            return f"{self.storage}/{check_run_id(run_id)}/checkpoint.safetensors"
         return str(self.folder(run_id) / "checkpoint.safetensors")
 
     def working_checkpoint(self, run_id: str) -> str:
@@ -69,7 +83,7 @@ class RunStore:
 
         Raises the first error there was, once the others are written.
         """
-        with ThreadPoolExecutor(max_workers=WRITERS) as pool:
+        with ThreadPoolExecutor(max_workers=THREADS) as pool:
             written = [pool.submit(self.add, *one) for one in ended]
         for one in written:
             one.result()
@@ -96,22 +110,86 @@ class RunStore:
         shutil.rmtree(gone)
 
     def result(self, run_id: str) -> dict | None:
-        """result.json of a run, None where there is no record."""
-        path = self.folder(run_id) / "result.json"
-        return _read_json(path) if path.exists() else None
+        """result.json of a run, None where there is no record.
+
+        Like `spec`, `curve` and `arrays`, it raises Damaged, a ValueError naming the file, when that is not as it was
+        written or does not hold what a record holds.
+        """
+        if not self.folder(run_id).is_dir():
+            return None
+        return _checked_result(self.folder(run_id) / "result.json", self._read(run_id, "result.json"))
+
+    def spec(self, run_id: str) -> RunSpec:
+        """The spec of a run."""
+        text = self._read(run_id, "spec.json")
+        with _named(self.folder(run_id) / "spec.json"):
+            spec = RunSpec.from_json(text.decode())
+            if spec.run_id != run_id:
+                raise ValueError(f"it is the spec of the run {spec.run_id}")
+        return spec
 
     def curve(self, run_id: str) -> pl.DataFrame:
         """The training curve of a run, from initialisation on; its first column after run_id counts steps or tokens."""
-        return pl.read_parquet(self.folder(run_id) / "curve.parquet")
+        data = self._read(run_id, "curve.parquet")
+        with _named(self.folder(run_id) / "curve.parquet"):
+            curve = pl.read_parquet(data)
+            if curve.schema.get("run_id") != pl.String or set(curve["run_id"]) - {run_id}:
+                raise ValueError("it is the curve of another run")
+            wrong = [name for name, kind in curve.schema.items() if name != "run_id" and not kind.is_numeric()]
+            if wrong:
+                raise ValueError(f"{wrong[0]}: not a column of numbers")
+        return curve
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays that a run's result holds."""
-        return load_file(self.folder(run_id) / "arrays.safetensors")
+        data = self._read(run_id, "arrays.safetensors")
+        with _named(self.folder(run_id) / "arrays.safetensors"):
+            return load(data)
+
+    def damaged(self, run_id: str) -> str | None:
+        """What is wrong with the record of a run, in one line; None for a sound one, or where there is none.
+
+        Every file is verified, the checkpoint on this disk too, and that the record is the one of this very run.
+        """
+        if not self.folder(run_id).is_dir():
+            return None
+        try:
+            with _named(self.folder(run_id)):
+                check_sealed(self.folder(run_id))
+            self.spec(run_id)
+            if self.result(run_id)["status"] != "failed":
+                self.curve(run_id)
+                self.arrays(run_id)
+        except Damaged as error:
+            return str(error)
+        return None
+
+    def all_damaged(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """run_id -> what is wrong, as by `damaged`, of every record that is not sound."""
+        with ThreadPoolExecutor(max_workers=THREADS) as pool:
+            return {run_id: why for run_id, why in zip(run_ids, pool.map(self.damaged, run_ids), strict=True) if why}
+
+    def set_aside(self, run_id: str) -> Path:
+        """Where the record of a run lies now, out of the way of the next one."""
+        place = self.root / "scratch" / "damaged"
+        place.mkdir(parents=True, exist_ok=True)
+        target = next(path for n in count() if not (path := place / f"{check_run_id(run_id)}-{n}").exists())
+        os.rename(self.folder(run_id), target)
+        return target
 
     def telemetry(self, run_id: str) -> dict | None:
         """How long a run took, and where; None where it is not known."""
         path = self.root / "telemetry" / f"{run_id}.json"
-        return _read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({error}); delete it, no result depends on it") from None
+
+    def _read(self, run_id: str, name: str) -> bytes:
+        with _named(self.folder(run_id)):
+            return read_sealed(self.folder(run_id), name)
 
     def _publish(self, spec: RunSpec, record: dict, result: RunResult | None) -> None:
         building = self.root / "scratch" / f"{spec.run_id}.record"
@@ -127,6 +205,7 @@ class RunStore:
             working = self.scratch(spec.run_id) / "checkpoint.safetensors"
             if result.status == "finished" and result.keeps_checkpoint and not self.storage:
                 os.link(working, building / "checkpoint.safetensors")
+        seal(building)
         for path in building.iterdir():
             _flush(path)
         target = self.folder(spec.run_id)
@@ -139,11 +218,27 @@ class RunStore:
             shutil.rmtree(self.scratch(spec.run_id), ignore_errors=True)
 
 
-def _read_json(path: Path) -> dict:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Raises Damaged, with the file and what to do about it, for whatever shows that a record is not as written."""
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete its folder to train the run again") from None
+        yield
+    except Damaged as error:
+        raise Damaged(f"{error}; {REPAIR}") from None
+    except (ValueError, TypeError, KeyError, RecursionError, *NOT_THAT_FORMAT) as error:
+        raise Damaged(f"{path}: {' '.join(str(error).split())}; {REPAIR}") from None
+
+
+def _checked_result(path: Path, data: bytes) -> dict:
+    with _named(path):
+        record = json.loads(data)
+        if not isinstance(record, dict) or record.keys() != FIELDS.keys():
+            raise ValueError(f"not the fields {', '.join(FIELDS)}")
+        wrong = [name for name, kind in FIELDS.items() if not isinstance(record[name], kind)]
+        wrong += [name for name, x in record["scalars"].items() if type(x) not in (int, float)] if not wrong else []
+        if wrong or record["status"] not in STATUSES:
+            raise ValueError(f"{wrong[0] if wrong else 'status'}: not a value that a record holds")
+    return record
 
 
 def _write_json(path: Path, value: dict) -> None:

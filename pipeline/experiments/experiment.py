@@ -105,9 +105,10 @@ class StudyFacts(CorpusFacts):
 class RunContext:
     """What a run needs to know about its surroundings; nothing here changes its numbers.
 
-    `tokens` is the folder of the prepared corpus; `origin` the URI of the checkpoint to start from, None for
-    initialisation; `own` the URI of this run's checkpoint, written every `checkpoint_seconds` and at the end;
-    `micro_batch_tokens` bounds the tokens that go through the model at once.
+    `tokens` is the folder of the prepared corpus, `tokens_uri` where a node that lacks it finds a copy;
+    `origin` the URI of the checkpoint to start from, None for initialisation; `own` the URI of this run's checkpoint,
+    written every `checkpoint_seconds` and at the end; `micro_batch_tokens` bounds the tokens that go through the model
+    at once.
     """
 
     tokens: str
@@ -115,13 +116,16 @@ class RunContext:
     own: str
     checkpoint_seconds: float
     micro_batch_tokens: int
+    tokens_uri: str | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A run goes on: `done` of its whole path so far, in the unit of its plan (tokens for a language model)."""
+    """A run goes on: `done` of its whole path so far, in the unit of its plan (tokens for a language model); `note`
+    says why it starts again, where it does."""
 
     done: int
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pipeline.planning.run_spec import SETTLED, RunSpec
 MOST_LINES = 24
 REASONS = {
     None: "there is no record of it",
+    "damaged": "its record is damaged",
     "partial": "it was interrupted and goes on",
     "finished": "it is finished",
     "diverged": "it diverged, which is a result",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 
 SETTLED = ("finished", "diverged")
 """How a run can have ended that is never trained again: a diverged run is a result too."""
@@ -61,8 +63,47 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
-        """The spec that `to_json` wrote."""
-        return cls(**json.loads(text))
+        """The spec that `to_json` wrote. Raises ValueError naming a field that is missing, unknown or mistyped."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"spec: {text[:40]!r} is not a JSON object")
+        for name in sorted(fields.keys() ^ FIELDS.keys()):
+            raise ValueError(f"spec: {name}: {'unknown field' if name in fields else 'missing'}")
+        for name, kinds in FIELDS.items():
+            if type(fields[name]) not in kinds:
+                raise ValueError(
+                    f"spec: {name}: {fields[name]!r} is not {' or '.join(kind.__name__ for kind in kinds)}"
+                )
+        for name in ("parent_id", "resumes_id"):
+            if fields[name] is not None:
+                check_run_id(fields[name])
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", fields["experiment"]):
+            raise ValueError(f"spec: experiment: {fields['experiment']!r} is not the name of an experiment")
+        _refuse_unstable(fields, "spec")
+        return cls(**fields)
+
+
+FIELDS = {
+    "experiment": (str,),
+    "kind": (str,),
+    "settings": (dict,),
+    "seed": (int,),
+    "data_digest": (str,),
+    "code_digest": (str,),
+    "parent_id": (str, NoneType),
+    "resumes_id": (str, NoneType),
+    "label": (str,),
+    "flops": (float, int),
+    "expected_seconds": (float, int),
+}
+"""Types of the fields of a RunSpec in JSON."""
+
+
+def check_run_id(text: str) -> str:
+    """`text`, which is a run_id. Raises ValueError otherwise: names of files and URIs are made from it."""
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{16}", text):
+        raise ValueError(f"run_id: {text!r} is not 16 hexadecimal digits")
+    return text
 
 
 def digest(value: object) -> str:

@@ -47,6 +47,7 @@ CURVES = {
     "learning_rate_scale": (pl.Float64, "learning rate over its peak"),
     "batch_tokens": (pl.Int64, "global batch, tokens"),
 }
+REPLAN = "run `dvc repro -f plan`"
 ORDER = ["experiment", "N_non_embedding", "D", "seed", "kind", "run_id"]
 
 
@@ -74,6 +75,25 @@ def plan_table(specs: list[RunSpec], described: list[dict]) -> pl.DataFrame:
 
 
 def read_plan(path: Path) -> tuple[pl.DataFrame, list[RunSpec]]:
-    """The plan's table without `spec`, and the specs in the same order."""
-    table = pl.read_parquet(path)
-    return table.drop("spec"), [RunSpec.from_json(text) for text in table["spec"]]
+    """The plan's table without `spec`, and the specs in the same order.
+
+    Raises ValueError naming the column or the run when the file is not a plan, or a run not the one its spec describes.
+    """
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ValueError(f"{path}: not a parquet file ({' '.join(str(error).split())}); {REPLAN}") from None
+    expected = schema(PLANNED) | {"spec": pl.String}
+    for name in expected:
+        if table.schema.get(name) != expected[name]:
+            raise ValueError(f"{path}: {name}: {table.schema.get(name)} where the plan has {expected[name]}; {REPLAN}")
+    specs = []
+    for run_id, text in table.select("run_id", "spec").iter_rows():
+        try:
+            spec = RunSpec.from_json(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path}: run {run_id!r}: {error}; {REPLAN}") from None
+        if spec.run_id != run_id:
+            raise ValueError(f"{path}: run {run_id!r}: its spec is that of {spec.run_id}; {REPLAN}")
+        specs.append(spec)
+    return table.drop("spec"), specs

@@ -19,6 +19,7 @@ from pipeline.execution.run_store import RunStore
 from pipeline.params import read_params
 from pipeline.planning.run_spec import SETTLED
 from pipeline.reporting.provenance import read_commit
+from pipeline.storage import storage_uri
 from pipeline.tracking.run_records import planned_facts, published_records, run_hash, run_record, settled_runs
 from pipeline.tracking.stage_records import OUTPUTS, stage_record, train_identity
 from pipeline.tracking.store import MlflowStore, StoreFault, shown, tracking_uri
@@ -127,7 +128,7 @@ class Study:
     def __init__(self, root: Path):
         params = read_params(root / "params.yaml")
         self.root, self.name, self.uri = root, params.study.name, tracking_uri(root)
-        self.store = RunStore(root, params.train.storage)
+        self.store = RunStore(root, storage_uri())
 
     @cached_property
     def planned(self) -> dict[str, dict]:

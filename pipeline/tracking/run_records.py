@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.plain import flatten, number
-from pipeline.planning.run_spec import SETTLED, RunSpec
+from pipeline.planning.run_spec import SETTLED
 from pipeline.planning.table import PLANNED, read_plan
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.record import Record, texts
@@ -27,7 +27,7 @@ def planned_facts(root: Path) -> dict[str, dict]:
 def settled_runs(store: RunStore) -> list[str]:
     """The ids of all runs in the store that finished or diverged, planned today or not, sorted."""
     folder = store.root / "runs"
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+    names = sorted(path.name for path in folder.glob("[0-9a-f]" * 16) if path.is_dir())
     return [run_id for run_id in names if store.settled(run_id)]
 
 
@@ -42,7 +42,7 @@ def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
     The curve of a law's run is an artifact: as metrics, hundreds of short runs would cost more than they took.
     """
     result, telemetry = store.result(run_id), store.telemetry(run_id) or {}
-    spec = RunSpec.from_json((store.folder(run_id) / "spec.json").read_text())
+    spec = store.spec(run_id)
     volatile = {name: value for name, value in telemetry.items() if name not in ("run_id", "label", "flops_own")}
     measured = {f"telemetry/{name}": value for name, value in flatten(volatile).items()}
     tags = {"status": result["status"], "data_digest": spec.data_digest, "code_digest": spec.code_digest}

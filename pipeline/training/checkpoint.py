@@ -1,22 +1,25 @@
-"""Training state on disk: one safetensors file, written whole or not at all, on any file system fsspec knows."""
+"""Training state as one safetensors file that proves itself: what is read is what was saved, or an error."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import uuid
+import math
 from dataclasses import dataclass
 
-import fsspec
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from pipeline.storage import Damaged, read, write
+
 CURVE_COLUMNS = ("tokens", "train_loss", "learning_rate_scale", "batch_tokens")
 
-FACTS = ("tokens", "step", "high_rows", "start_loss")
+FACTS = {"tokens": int, "step": int, "high_rows": int, "start_loss": float}
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Types by bytes an element, as which numpy can take any tensor: it knows no bfloat16."""
 
 
 @dataclass
@@ -35,49 +38,54 @@ class TrainingState:
 
 
 def write_checkpoint(uri: str, state: TrainingState) -> None:
-    """Writes `state` to `uri` under a temporary name first, so that a reader never sees half a file.
+    """Writes `state` to `uri` in one atomic step.
 
-    OSError when the disk is full: the old file, if any, stays as it was.
+    OSError when there is no room or the place cannot be reached: the old file, if any, stays as it was.
     """
-    # One metadata key alone: safetensors writes several in no fixed order, and equal states must give equal bytes.
-    facts = json.dumps({name: getattr(state, name) for name in FACTS})
+    facts = {name: getattr(state, name) for name in FACTS}
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
     tensors["curve"] = torch.from_numpy(state.curve)
     tensors["recent"] = torch.from_numpy(state.recent)
-    write_bytes(uri, save(tensors, {"state": facts}))
+    # One metadata key alone: safetensors writes several in no fixed order, and equal states must give equal bytes.
+    write(uri, save(tensors, {"state": json.dumps(facts | {"sha256": _digest(facts, tensors)})}))
 
 
 def read_checkpoint(uri: str) -> TrainingState | None:
-    """The state in `uri`, None where there is no file. Raises ValueError when the file is not a checkpoint."""
-    filesystem, path = fsspec.core.url_to_fs(uri)
-    if not filesystem.exists(path):
+    """The state in `uri`, None where there is no file. Raises Damaged, a ValueError, when it is not what was saved."""
+    data = read(uri)
+    if data is None:
         return None
-    data = filesystem.cat_file(path)
     try:
         tensors = load(data)
         facts = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["state"])
-        facts = {name: facts[name] for name in FACTS}
-        curve, recent = tensors.pop("curve").numpy(), tensors.pop("recent").numpy()
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{uri}: not a checkpoint ({error})") from None
+        saved = facts.pop("sha256")
+        if saved != _digest(facts, tensors):
+            raise ValueError("its content does not have the sha256 that was saved with it")
+        _check(facts, tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Damaged(f"{uri}: not a checkpoint, or damaged ({' '.join(str(error).split())})") from None
+    curve, recent = tensors.pop("curve").numpy(), tensors.pop("recent").numpy()
     return TrainingState(tensors=tensors, curve=curve, recent=recent, **facts)
 
 
-def write_bytes(uri: str, data: bytes) -> None:
-    """Writes `data` to `uri` in one atomic step; on a local disk it is also flushed to the device."""
-    filesystem, path = fsspec.core.url_to_fs(uri)
-    if filesystem.protocol not in ("file", ("file", "local")):
-        filesystem.pipe_file(path, data)
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+def _digest(facts: dict, tensors: dict[str, Tensor]) -> str:
+    """Hexadecimal sha256 over the facts and the name, type, shape and bytes of every tensor, whatever their order."""
+    total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        total.update(tensor.view(INTEGERS[tensor.element_size()]).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _check(facts: dict, tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError or TypeError for a state that no training run can have saved."""
+    for name, kind in FACTS.items():
+        if type(facts[name]) is not kind or facts[name] < 0 or math.isnan(facts[name]):
+            raise TypeError(f"{name}: {facts[name]!r} is not a {kind.__name__} of a run")
+    if facts.keys() != FACTS.keys():
+        raise ValueError(f"{sorted(facts)} are not the facts of a run")
+    curve, recent = tensors["curve"], tensors["recent"]
+    if curve.dtype != torch.float64 or recent.dtype != torch.float64 or recent.dim() != 1:
+        raise TypeError("its curve is not one of a run")
+    if curve.dim() != 2 or curve.shape[1] != len(CURVE_COLUMNS):
+        raise ValueError(f"its curve has the shape {list(curve.shape)}")

@@ -16,6 +16,7 @@ from pipeline.corpus.batches import EvaluationSet, WindowOrder, evaluation_set
 from pipeline.models.transformer import Shape
 from pipeline.params import Batch, Evaluation, Model
 from pipeline.params import Optimizer as OptimizerSettings
+from pipeline.storage import Damaged, OriginLost
 from pipeline.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from pipeline.training.engine import Engine, make_engine
 from pipeline.training.schedule import Course, batch_tokens
@@ -66,9 +67,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Progress:
-    """Tokens seen so far by a run that goes on."""
+    """Tokens seen so far by a run that goes on; `note` says why it starts again, where it does."""
 
     tokens: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,14 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
 
     A diverged run (loss not finite, or not below its start for PATIENCE_ROWS rows of the curve or at the end) has an
     Outcome that says so: divergence is a result, not an error. Where this process has joined a group, all of it train
-    this run together, and the first alone saves.
+    this run together, and the first alone saves. Raises OriginLost when the parent's checkpoint is missing or damaged;
+    this run's own, damaged, is told in a note and ignored.
     """
     world = World.here()
     engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device, world)
-    state = _start(places, engine)
+    state, note = _start(places, engine)
+    if note:
+        yield Progress(state.tokens, note)
     resumed_from = state.tokens
     order = WindowOrder(data.train, recipe.shape.context, recipe.seed)
     curve, recent = [tuple(row) for row in state.curve], list(state.recent)
@@ -149,16 +154,24 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from, seconds)
 
 
-def _start(places: Places, engine: Engine) -> TrainingState:
-    state = read_checkpoint(places.own)
+def _start(places: Places, engine: Engine) -> tuple[TrainingState, str]:
+    """Where the run goes on or starts from, taken over by `engine`; and what was wrong with its own checkpoint."""
+    state, note = None, ""
+    try:
+        state = read_checkpoint(places.own)
+    except Damaged as error:
+        note = f"{error}; the run starts again from its origin"
     if state is None and places.origin is not None:
-        state = read_checkpoint(places.origin)
+        try:
+            state = read_checkpoint(places.origin)
+        except Damaged as error:
+            raise OriginLost(str(error)) from None
         if state is None:
-            raise FileNotFoundError(f"{places.origin}: the checkpoint this run starts from is missing")
+            raise OriginLost(f"{places.origin}: the checkpoint this run starts from is missing")
     if state is None:
-        return TrainingState(0, 0, {}, np.empty((0, 4)), np.empty(0), 0, math.inf)
+        return TrainingState(0, 0, {}, np.empty((0, 4)), np.empty(0), 0, math.inf), note
     engine.restore(state.tensors, state.step)
-    return state
+    return state, note
 
 
 def _evaluate(engine: Engine, recipe: Recipe, data: Data, world: World) -> tuple[np.ndarray, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus.shards import TokenFile, open_corpus, token_dtype, write_array, write_file
+from pipeline.corpus.shards import TokenFile, _verified, open_corpus, token_dtype, write_array, write_file
 from tests.corpus.conftest import TEXTS, jsonl
 
 
@@ -69,14 +69,15 @@ def _cut(path: Path) -> None:
     [
         ("manifest.json", Path.unlink, "No such file"),
         ("manifest.json", _cut, "JSONDecodeError"),
-        ("manifest.json", lambda path: path.write_text("{}"), "KeyError: 'dtype'"),
-        ("manifest.json", lambda path: path.write_text("[]"), "TypeError"),
+        ("manifest.json", lambda path: path.write_bytes(path.read_bytes() + b" "), "manifest.json is damaged"),
+        ("manifest.json", lambda path: path.write_text("{}\n"), "KeyError: 'sha256'"),
+        ("manifest.json", lambda path: path.write_text("[]\n"), "AttributeError|TypeError"),
         ("train.bin", Path.unlink, "No such file"),
-        ("train.bin", _cut, "train.bin holds .* tokens, manifest.json says"),
-        ("validation.bin", lambda path: path.write_bytes(b""), "ValueError"),
-        ("validation_documents.npy", _cut, "ValueError"),
-        ("token_bytes.npy", lambda path: path.write_bytes(b""), "EOFError"),
-        ("token_bytes.npy", lambda path: np.save(path, np.ones(3)), "token_bytes.npy holds 3 tokens"),
+        ("train.bin", _cut, "train.bin is damaged"),
+        ("validation.bin", lambda path: path.write_bytes(b""), "validation.bin is damaged"),
+        ("validation_documents.npy", _cut, "validation_documents.npy is damaged"),
+        ("token_bytes.npy", lambda path: np.save(path, np.ones(3)), "token_bytes.npy is damaged"),
+        ("tokenizer.json", _cut, "tokenizer.json is damaged"),
     ],
 )
 def test_a_missing_or_garbled_corpus_is_refused_in_one_line(tmp_path: Path, prepare, name, damage, reason) -> None:
@@ -91,3 +92,16 @@ def test_a_missing_or_garbled_corpus_is_refused_in_one_line(tmp_path: Path, prep
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none: not a prepared corpus"):
         open_corpus(tmp_path / "none")
+
+
+def test_files_are_read_once_a_process_and_again_when_touched(tmp_path: Path, prepare) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(TEXTS))
+    prepare({"kind": "jsonl", "path": str(tmp_path / "a.jsonl")})
+    seen = _verified.cache_info()
+    open_corpus(tmp_path / "tokens")
+    assert _verified.cache_info().hits == seen.hits + 1
+    data = bytearray((tmp_path / "tokens/train.bin").read_bytes())
+    data[0] ^= 1
+    (tmp_path / "tokens/train.bin").write_bytes(data)
+    with pytest.raises(ValueError, match=r"train\.bin is damaged"):
+        open_corpus(tmp_path / "tokens")

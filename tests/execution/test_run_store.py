@@ -6,6 +6,7 @@ import pytest
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import RunResult
 from pipeline.planning.run_spec import RunSpec
+from pipeline.storage import Damaged
 
 SPEC = RunSpec("language_model", "trunk", {"width": 64}, 0, "data", "code", label="a run")
 CURVE = {name: np.array([1.0, 2.0]) for name in ("tokens", "train_loss", "learning_rate_scale", "batch_tokens")}
@@ -58,9 +59,40 @@ def test_equal_runs_give_equal_bytes(tmp_path):
     assert records[0] == records[1]
 
 
-def test_a_garbled_record_is_named(tmp_path):
+def test_a_damaged_file_is_named_by_whoever_reads_it_and_the_record_makes_way(tmp_path):
     store = started(tmp_path)
     store.add(SPEC, finished(), {"seconds": 3.0})
-    (store.folder(SPEC.run_id) / "result.json").write_text("{")
-    with pytest.raises(ValueError, match=r"result\.json: not JSON"):
-        store.status(SPEC.run_id)
+    readers = {"result.json": store.result, "spec.json": store.spec, "curve.parquet": store.curve}
+    readers["arrays.safetensors"] = store.arrays
+    for name, read in readers.items():
+        path = store.folder(SPEC.run_id) / name
+        sound = path.read_bytes()
+        path.write_bytes(sound + b" ")
+        with pytest.raises(Damaged, match=rf"{name}: its sha256 is not .*run `make study`"):
+            read(SPEC.run_id)
+        assert store.damaged(SPEC.run_id).startswith(str(path))
+        path.write_bytes(sound)
+        read(SPEC.run_id)
+    assert store.damaged(SPEC.run_id) is None
+    (store.folder(SPEC.run_id) / "result.json").unlink()
+    assert store.status(SPEC.run_id) == "damaged"
+    assert not store.settled(SPEC.run_id)
+    assert [store.set_aside(SPEC.run_id).name] == [f"{SPEC.run_id}-0"]
+    assert store.status(SPEC.run_id) is None
+
+
+def test_a_record_under_the_name_of_another_run_is_damaged(tmp_path):
+    store, other = started(tmp_path), "0123456789abcdef"
+    store.add(SPEC, finished(), {"seconds": 3.0})
+    store.folder(SPEC.run_id).rename(store.folder(other))
+    assert f"it is the spec of the run {SPEC.run_id}" in store.damaged(other)
+    with pytest.raises(Damaged, match="it is the curve of another run"):
+        store.curve(other)
+
+
+@pytest.mark.parametrize("name", ["../0123456789abcd", "/etc", "", "0123456789ABCDEF", "0123456789abcde\n", None])
+def test_what_is_no_run_id_names_no_file(tmp_path, name):
+    store = RunStore(tmp_path, "s3://bucket")
+    for ask in (store.folder, store.scratch, store.checkpoint, store.status, store.curve, store.set_aside):
+        with pytest.raises(ValueError, match="is not 16 hexadecimal digits"):
+            ask(name)

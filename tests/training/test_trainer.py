@@ -10,6 +10,7 @@ import torch
 from pipeline.corpus.batches import evaluation_set
 from pipeline.models.transformer import Shape
 from pipeline.params import Batch, Evaluation, Model, Optimizer
+from pipeline.storage import OriginLost
 from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.training.device import prepare_device
 from pipeline.training.schedule import Course, branch, step_boundary
@@ -138,12 +139,24 @@ def test_seeds_change_weights_and_data_order(tmp_path):
     assert not np.array_equal(first.losses, second.losses)
 
 
-def test_a_missing_parent_and_a_garbled_checkpoint_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="trunk: the checkpoint this run starts from is missing"):
+def test_a_parent_that_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(OriginLost, match="trunk: the checkpoint this run starts from is missing"):
         finish(recipe(), places(tmp_path, "trunk"))
-    (tmp_path / "own").write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="own: not a checkpoint"):
-        finish(recipe(), places(tmp_path))
+    (tmp_path / "trunk").write_bytes(b"not a checkpoint")
+    with pytest.raises(OriginLost, match="trunk: not a checkpoint"):
+        finish(recipe(), places(tmp_path, "trunk"))
+
+
+def test_a_damaged_checkpoint_of_its_own_is_named_and_the_run_starts_again(tmp_path):
+    finish(recipe("constant", fork=recipe().course.fork), places(tmp_path, name="trunk"))
+    finish(recipe(), places(tmp_path, "trunk", name="quiet"))
+    data = bytearray((tmp_path / "quiet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "own").write_bytes(data)
+    first, *_, outcome = train(recipe(), DATA, places(tmp_path, "trunk"), prepare_device())
+    assert "own: not a checkpoint, or damaged" in first.note
+    assert first.tokens == outcome.resumed_from == recipe().course.fork
+    assert (tmp_path / "own").read_bytes() == (tmp_path / "quiet").read_bytes()
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):

@@ -17,7 +17,6 @@ NUMERIC_MODULES = (
     "pipeline.experiments.language_model.run",
     "pipeline.models.parametrization",
     "pipeline.models.transformer",
-    "pipeline.training.checkpoint",
     "pipeline.training.compiled.attention",
     "pipeline.training.compiled.engine",
     "pipeline.training.compiled.kernels",

@@ -36,7 +36,7 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
             speeds = {"training_seconds": event.seconds, "matrix_flops_per_second": matrix_product_rate(device)}
             yield _result(event, recipe, speeds)
         else:
-            yield Progress(event.tokens)
+            yield Progress(event.tokens, event.note)
 
 
 @lru_cache(maxsize=1)
