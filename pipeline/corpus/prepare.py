@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def _sift(
     for source, place, group in zip(sources, places, located, strict=True):
         sha256, num_documents, num_bytes = hashlib.sha256(), 0, 0
         for document in _documents(source, place, group, advance):
-            sha256.update(b"%s\0%d\0" % (document.name.encode(), len(document.content)))
+            sha256.update(b"%s\0%d\0" % (os.fsencode(document.name), len(document.content)))
             sha256.update(document.content)
             num_documents += 1
             num_bytes += len(document.content)
