@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
-from pipeline.fitting.laws.jets import variables
-from pipeline.fitting.laws.law import log_losses
+from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.newton import minimise
-from pipeline.fitting.points import cells
-from pipeline.fitting.solver import Fit
+from pipeline.fitting.points import LARGE, Points, cells, evenly
+from pipeline.fitting.solver import Fit, log_gradients
 from pipeline.fitting.starts import starting_points
+from pipeline.fitting.tree_noise import TreeNoise
 
 FEWEST_SPARE = 3
 """Cells beyond the number of parameters that a subset must keep."""
 FEWEST_LEVELS = 4
 """Sizes, and token counts, that a subset must keep before a law is said to hold on it."""
+CUTOFF_RUNS = 4_000
+"""Of a table of more than LARGE runs, so many, evenly spaced, are refitted on each subset."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def cutoffs(
     """The law refitted to every subset N >= N_min, D >= D_min that is large enough, sorted by (N_min, D_min).
 
     Large enough: FEWEST_LEVELS sizes and token counts, and FEWEST_SPARE cells beyond the parameters. At most
-    `num_levels` values of each lower bound are tried, spread over those measured.
+    `num_levels` values of each lower bound are tried, spread over those measured. Of more than LARGE runs CUTOFF_RUNS
+    are refitted, from the whole fit alone; tests and residuals are always those of all runs of a subset.
     """
     cell = cells(N, D)
     num_parameters = len(whole.theta)
@@ -60,32 +63,39 @@ def cutoffs(
                 chosen.append((float(N_min), float(D_min), sizes, tokens, kept))
     if not chosen:
         return []
-    starts = np.concatenate([whole.theta[None], starting_points(whole.form, whole.points, num_starts)])
-    weights = np.array([kept for *_, kept in chosen], float) * whole.points.weights
+    large = len(whole.points) > LARGE
+    look = evenly(min(CUTOFF_RUNS, len(N)), D, N) if large else np.arange(len(N))
+    points, starts = whole.points.subset(look), whole.theta[None]
+    if not large:
+        starts = np.concatenate([starts, starting_points(whole.form, whole.points, num_starts)])
+    weights = np.array([kept[look] for *_, kept in chosen], float) * points.weights
     minima = minimise(
         whole.form,
-        whole.points,
+        points,
         np.tile(starts, (len(chosen), 1)),
         whole.estimator,
         np.repeat(weights, len(starts), axis=0),
     )
     objective = minima.objective.reshape(len(chosen), len(starts))
     theta = minima.theta.reshape(len(chosen), len(starts), -1)[np.arange(len(chosen)), objective.argmin(axis=1)]
-    residuals = whole.points.log_L - log_losses(whole.form, theta, whole.points.at)
-    jet = whole.form.log_loss(variables(theta), whole.points.at)
-    J = jet.gradient(num_parameters, residuals.shape).transpose(0, 2, 1)
     return [
-        Subset(
-            *bounds,
-            num_points=int(kept.sum()),
-            theta=theta[row],
-            rms=float(np.sqrt(np.average(residuals[row, kept] ** 2, weights=whole.points.weights[kept]))),
-            lack_of_fit=lack_of_fit(
-                residuals[row, kept], J[row, kept], cell[kept], sd**2 * np.eye(kept.sum()), sd, noise_freedom
-            ),
-        )
+        _tested(whole.form, whole.points.subset(kept), cell[kept], theta[row], bounds, sd, noise_freedom)
         for row, (*bounds, kept) in enumerate(chosen)
     ]
+
+
+def _tested(
+    form: type[Law], points: Points, cell: NDArray, theta: NDArray, bounds: list, sd: float, noise_freedom: int | None
+) -> Subset:
+    residuals = points.log_L - log_losses(form, theta[None], points.at)[0]
+    noise = TreeNoise.independent(sd, len(points))
+    return Subset(
+        *bounds,
+        num_points=len(points),
+        theta=theta,
+        rms=float(np.sqrt(np.average(residuals**2, weights=points.weights))),
+        lack_of_fit=lack_of_fit(residuals, log_gradients(form, theta, points.at), cell, noise, sd, noise_freedom),
+    )
 
 
 def largest_accepted(subsets: list[Subset], N_floor: float, D_floor: float, level: float = 0.05) -> Subset | None:
@@ -132,15 +142,15 @@ def convexity(N: NDArray, D: NDArray, L: NDArray, sd_along_N: float, sd_along_D:
     N, D = N[first], D[first]
     bends = []
     for variable, moving, fixed, sd in (("N", N, D, sd_along_N), ("D", D, N, sd_along_D)):
-        for value in np.unique(fixed):
-            here = np.flatnonzero(fixed == value)
-            here = here[np.argsort(moving[here])]
-            for low, middle, high in zip(here, here[1:], here[2:], strict=False):
-                h1, h2 = np.log(moving[middle] / moving[low]), np.log(moving[high] / moving[middle])
-                below, above = (log_L[low] - log_L[middle]) / h1, (log_L[middle] - log_L[high]) / h2
-                error = sd * np.sqrt(1 / h1**2 + (1 / h1 + 1 / h2) ** 2 + 1 / h2**2)
-                places = (float(value), float(moving[low]), float(moving[middle]), float(moving[high]))
-                bends.append(Bend(variable, *places, float(below), float(above), float((above - below) / error)))
+        order = np.lexsort((moving, fixed))
+        low, middle, high = order[:-2], order[1:-1], order[2:]
+        level = fixed[low] == fixed[high]
+        low, middle, high = low[level], middle[level], high[level]
+        h1, h2 = np.log(moving[middle] / moving[low]), np.log(moving[high] / moving[middle])
+        below, above = (log_L[low] - log_L[middle]) / h1, (log_L[middle] - log_L[high]) / h2
+        error = sd * np.sqrt(1 / h1**2 + (1 / h1 + 1 / h2) ** 2 + 1 / h2**2)
+        columns = (fixed[low], moving[low], moving[middle], moving[high], below, above, (above - below) / error)
+        bends += [Bend(variable, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     return bends
 
 

@@ -16,6 +16,7 @@ from pipeline.fitting.laws.law import Law
 from pipeline.fitting.points import evenly
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, NUM_STARTS, Fit, log_gradients
+from pipeline.fitting.tree_noise import TreeNoise
 from pipeline.fitting.uncertainty import bootstrap
 
 MOST_TRAINED, MOST_TESTED = 2_000, 500
@@ -156,12 +157,12 @@ def hold_out(
     )
 
 
-def holdout_advantage(first: HoldOut, second: HoldOut, covariance: NDArray) -> tuple[float, float]:
+def holdout_advantage(first: HoldOut, second: HoldOut, noise: TreeNoise) -> tuple[float, float]:
     """(mean square error of `first` minus that of `second`, the sd of that difference due to noise in the runs).
 
-    Both laws are fitted to and tested on the same runs, whose ln L has `covariance` (n, n). To first order noise e of a
+    Both laws are fitted to and tested on the same runs, whose ln L has `noise`. To first order noise e of a
     tested run moves both errors by e and noise of the training runs moves them by minus influence times e, which gives
-    the gradient g of the difference by ln L of every run; the sd is sqrt(g' covariance g).
+    the gradient of the difference by ln L of every run, and so its sd.
     """
     share = first.weights / first.weights.sum()
     gradient = np.zeros(len(first.test))
@@ -171,7 +172,7 @@ def holdout_advantage(first: HoldOut, second: HoldOut, covariance: NDArray) -> t
         - first.pull.T @ (first.tangent.T @ (share * first.error))
     )
     difference = float(share @ (first.error**2 - second.error**2))
-    return difference, float(np.sqrt(gradient @ covariance @ gradient))
+    return difference, float(np.sqrt(noise.variance(gradient)))
 
 
 def _thinned(chosen: NDArray[np.bool_], most: int, *keys: NDArray) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ and trunk, so part of that noise is one common offset a tree, and runs of differ
 order of the data. Residuals of one seed's runs about a law therefore scatter less than the between-seed sd. Taking
 every run's noise as independent with the between-seed sd, chi2 = sum over cells of (number of seeds) * (mean
 residual)^2 / sd^2, is generous: what it rejects is wrong. Taking it as a common offset of each tree plus independent
-noise of the within-tree sd (`SeedNoise.covariance`) is the strict test.
+noise of the within-tree sd (`SeedNoise.of_trees`) is the strict test.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, fdtrc
+
+from pipeline.fitting.tree_noise import TreeNoise
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,22 @@ def lack_of_fit(
     residuals: ArrayLike,
     jacobian_nk: NDArray,
     cell: NDArray,
-    covariance: NDArray,
+    noise: TreeNoise,
     sd_used: float,
     noise_freedom: int | None = None,
 ) -> LackOfFit | None:
-    """chi2 of the mean residuals m of the cells against the `covariance` (n, n) of ln L of the runs.
+    """chi2 of the mean residuals m of the cells against the `noise` in ln L of the runs.
 
-    chi2 = min over delta of (m - J delta)' V^-1 (m - J delta): the projection makes it the same whatever weights the
-    law was fitted with, to first order. With `noise_freedom` p is that of F = chi2 / freedom, since the sd is itself
-    measured. None when no cell is left over after the parameters, or V is not positive.
+    With V the covariance of m, chi2 = min over delta of (m - J delta)' V^-1 (m - J delta): the projection makes it the
+    same whatever weights the law was fitted with, to first order. With `noise_freedom` p is that of F = chi2 / freedom,
+    since the sd is itself measured. None when no cell is left over after the parameters, or there is no noise.
     """
     member = np.unique(cell, return_inverse=True)[1].reshape(-1)
-    num_seeds = np.bincount(member)
-    freedom = len(num_seeds) - jacobian_nk.shape[1]
+    freedom = int(member.max(initial=-1)) + 1 - jacobian_nk.shape[1]
     if freedom < 1 or sd_used <= 0:
         return None
-    mean = (member == np.arange(len(num_seeds))[:, None]) / num_seeds[:, None]
-    half = np.linalg.cholesky(mean @ covariance @ mean.T)
-    whitened = np.linalg.solve(half, mean @ np.asarray(residuals, float))
-    tangent = np.linalg.solve(half, mean @ jacobian_nk)
+    both = noise.whitened_means(member, np.column_stack([np.asarray(residuals, float), jacobian_nk]))
+    whitened, tangent = both[:, 0], both[:, 1:]
     left = whitened - tangent @ np.linalg.lstsq(tangent, whitened, rcond=None)[0]
     chi2 = float(left @ left)
     p = float(fdtrc(freedom, noise_freedom, chi2 / freedom) if noise_freedom else chdtrc(freedom, chi2))

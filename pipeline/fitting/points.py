@@ -8,6 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LARGE = 2_000
+"""Of more runs than this, what needs many fits looks at evenly spaced ones or takes one step from the whole fit."""
 FLOPS_PER_PARAMETER_TOKEN = 6.0
 """C = 6 N D: two FLOPs forward and four backward a parameter and token (arXiv 2001.08361, section 2.1)."""
 
@@ -131,9 +133,12 @@ def positive_columns(**columns: ArrayLike) -> list[NDArray[np.float64]]:
 
 
 def cells(N: ArrayLike, D: ArrayLike, *more: ArrayLike) -> NDArray[np.int64]:
-    """A label for each run, the same for runs of equal (N, D) and equal further columns."""
-    table = np.stack([np.asarray(values, float) for values in (N, D, *more)], axis=1)
-    return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+    """A label for each run, the same for runs of equal (N, D) and equal further columns, rising in that order."""
+    label = np.zeros(len(np.asarray(N)), np.int64)
+    for values in (N, D, *more):
+        levels, member = np.unique(np.asarray(values, float), return_inverse=True)
+        label = np.unique(label * len(levels) + member.reshape(-1), return_inverse=True)[1].reshape(-1)
+    return label
 
 
 def evenly(most: int, *keys: NDArray) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.points import cells
+from pipeline.fitting.tree_noise import TreeNoise
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,13 @@ class SeedNoise:
     within_tree_sd: float | None
     within_tree_degrees_of_freedom: int
 
-    def covariance(self, tree: ArrayLike) -> NDArray[np.float64]:
-        """Covariance (n, n) of ln L of runs labelled by `tree`: an offset common to each tree plus independent noise.
+    def of_trees(self, tree: ArrayLike) -> TreeNoise:
+        """The noise in ln L of runs labelled by `tree`: an offset common to each tree plus independent noise.
 
         Without a within-tree sd all of the noise counts as independent.
         """
-        tree = np.asarray(tree)
         own = self.sd if self.within_tree_sd is None else min(self.within_tree_sd, self.sd)
-        return own**2 * np.eye(len(tree)) + (self.sd**2 - own**2) * (tree[:, None] == tree)
+        return TreeNoise(own, float(np.sqrt(self.sd**2 - own**2)), np.asarray(tree))
 
 
 def seed_noise(L: ArrayLike, size: ArrayLike, tokens: ArrayLike, tree: ArrayLike) -> SeedNoise | None:
@@ -47,19 +47,41 @@ def seed_noise(L: ArrayLike, size: ArrayLike, tokens: ArrayLike, tree: ArrayLike
     repeated = np.bincount(cell)[cell] >= 2
     if not repeated.any():
         return None
-    log_L, cell, member = log_L[repeated], cell[repeated], member[repeated]
-    by_cell = (cell[:, None] == np.unique(cell)).astype(float)
-    by_tree = (member[:, None] == np.unique(member)).astype(float)
-    between = log_L - by_cell @ np.linalg.lstsq(by_cell, log_L, rcond=None)[0]
-    freedom = len(log_L) - by_cell.shape[1]
-    both = np.hstack([by_cell, by_tree])
-    solution, _, rank, _ = np.linalg.lstsq(both, log_L, rcond=None)
-    within_freedom = len(log_L) - int(rank)
-    within = log_L - both @ solution
+    log_L = log_L[repeated]
+    cell, member = (np.unique(labels[repeated], return_inverse=True)[1].reshape(-1) for labels in (cell, member))
+    count = np.bincount(cell)
+    between = log_L - (np.bincount(cell, log_L) / count)[cell]
+    freedom = len(log_L) - len(count)
+    within, within_freedom = _two_way(between, cell, member)
     return SeedNoise(
         sd=float(np.sqrt(between @ between / freedom)),
         degrees_of_freedom=freedom,
-        num_cells=by_cell.shape[1],
+        num_cells=len(count),
         within_tree_sd=float(np.sqrt(within @ within / within_freedom)) if within_freedom > 0 else None,
         within_tree_degrees_of_freedom=max(within_freedom, 0),
     )
+
+
+def _two_way(centred: NDArray, cell: NDArray[np.int64], tree: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
+    """(residuals of centred = cell + tree, their degrees of freedom) of values (n,) that have mean zero in each cell.
+
+    Means of cells taken off the trees' indicators leave normal equations of one row a tree, which fix the offsets of
+    trees that share cells up to a constant: the first of each such group is held at zero.
+    """
+    from scipy.sparse import block_array, coo_array, diags_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.linalg import splu
+
+    table = coo_array((np.ones(len(cell)), (cell, tree))).tocsr()
+    num_groups, group = connected_components(block_array([[None, table], [table.T, None]]), directed=False)
+    num_cells, num_trees = table.shape
+    held = np.unique(group[num_cells:], return_index=True)[1]
+    free = np.setdiff1d(np.arange(num_trees), held)
+    offset = np.zeros(num_trees)
+    if len(free):
+        count = np.bincount(cell)
+        normal = diags_array(np.bincount(tree).astype(float)) - table.T @ diags_array(1.0 / count) @ table
+        offset[free] = splu(normal.tocsc()[free][:, free].tocsc()).solve(np.bincount(tree, centred)[free])
+    moved = offset[tree]
+    left = centred - moved + (np.bincount(cell, moved) / np.bincount(cell))[cell]
+    return left, len(centred) - (num_cells + num_trees - num_groups)

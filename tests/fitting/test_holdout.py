@@ -7,6 +7,7 @@ from pipeline.fitting.estimators import L2, Huber
 from pipeline.fitting.holdout import compute_quantile, hold_out, holdout_advantage
 from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.runs import Runs
+from pipeline.fitting.tree_noise import TreeNoise
 from pipeline.fitting.validation import leave_one_scale_out, rolling_origin, trust
 from tests.fitting.measured_studies import ADDITIVE_TRUTH, Q_TRUTH, study
 
@@ -40,7 +41,7 @@ def test_the_true_law_wins_the_hold_out_beyond_noise():
     N, D, _ = study("S5")
     L = Q_TRUTH.loss(N, D) * np.exp(0.002 * np.random.default_rng(0).standard_normal(len(N)))
     simple, rich = (top_quarter(form, Runs.of(N, D, L), L2) for form in (Chinchilla, QForm))
-    difference, error = holdout_advantage(simple, rich, 0.002**2 * np.eye(len(N)))
+    difference, error = holdout_advantage(simple, rich, TreeNoise.independent(0.002, len(N)))
     assert difference > 2 * error
     assert rich.rms < simple.rms
 
@@ -53,7 +54,7 @@ def test_equal_laws_seldom_differ_beyond_noise():
     for _ in range(40):
         L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * random.standard_normal(len(N)))
         simple, rich = (top_quarter(form, Runs.of(N, D, L), L2, 0) for form in (Chinchilla, QForm))
-        difference, error = holdout_advantage(simple, rich, 0.003**2 * np.eye(len(N)))
+        difference, error = holdout_advantage(simple, rich, TreeNoise.independent(0.003, len(N)))
         beyond += abs(difference) > 2 * error
     assert beyond <= 4
 

@@ -15,6 +15,7 @@ from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.points import cells
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import fit
+from pipeline.fitting.tree_noise import TreeNoise
 from tests.fitting.measured_studies import study
 
 SD = 0.0035
@@ -38,7 +39,7 @@ def test_fit_and_hold_out(name, form, rms, p, held, worst, E, alpha, beta, q):
     assert found.law.alpha == pytest.approx(alpha, abs=0.001)
     assert found.law.beta == pytest.approx(beta, abs=0.001)
     assert getattr(found.law, "q", 1.0) == pytest.approx(q, abs=0.005)
-    test = lack_of_fit(found.residuals, found.jacobian, cells(N, D), SD**2 * np.eye(len(N)), SD)
+    test = lack_of_fit(found.residuals, found.jacobian, cells(N, D), TreeNoise.independent(SD, len(N)), SD)
     assert np.log10(test.p) == pytest.approx(np.log10(p), abs=0.06)
     runs = Runs.of(N, D, L)
     predicted = hold_out(form, runs, L2, compute_quantile(runs, 0.75), 100, 0)

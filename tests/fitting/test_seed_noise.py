@@ -30,3 +30,29 @@ def test_noise_between_trees_and_within_a_tree_are_told_apart():
 def test_without_replicates_there_is_no_seed_noise():
     N, D, L = study("S5")
     assert seed_noise(L, N, D, N) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_two_way_layout_is_that_of_dense_least_squares(seed):
+    """Unbalanced tables, some of them in several parts that share no tree, against lstsq on all indicators at once."""
+    random = np.random.default_rng(seed)
+    rows = np.unique(random.integers(0, (4, 6, 3), (50, 3)), axis=0)
+    size, tokens, seeds = rows.T
+    tree = 10 * size + seeds if seed % 2 else seeds
+    log_L = random.standard_normal(len(rows)) * 0.01
+    noise = seed_noise(np.exp(log_L), size, tokens, tree)
+    cell = 10 * size + tokens
+    kept = np.isin(
+        cell, [label for label, count in zip(*np.unique(cell, return_counts=True), strict=True) if count > 1]
+    )
+    design = np.hstack([labels[kept][:, None] == np.unique(labels[kept]) for labels in (cell, tree)]).astype(float)
+    rank = np.linalg.matrix_rank(design)
+    left = log_L[kept] - design @ np.linalg.pinv(design) @ log_L[kept]
+    assert noise.within_tree_degrees_of_freedom == kept.sum() - rank > 0
+    assert noise.within_tree_sd == pytest.approx(np.sqrt(left @ left / (kept.sum() - rank)), rel=1e-10)
+
+
+def test_runs_from_scratch_have_nothing_within_a_tree():
+    noise = seed_noise(np.exp([0.1, 0.3, 0.2, 0.5]), [1, 1, 2, 2], [5, 5, 5, 5], ["a", "b", "c", "d"])
+    assert noise.within_tree_sd is None
+    assert noise.within_tree_degrees_of_freedom == 0

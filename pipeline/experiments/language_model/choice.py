@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
 from pipeline.fitting.holdout import holdout_advantage
 from pipeline.fitting.laws import Law
+from pipeline.fitting.tree_noise import TreeNoise
 
 if TYPE_CHECKING:
     from pipeline.experiments.language_model.evidence import Trial
 
 
-def choose(forms: Sequence[type[Law]], trials: dict[str, Trial], covariance: NDArray) -> tuple[str, str]:
+def choose(forms: Sequence[type[Law]], trials: dict[str, Trial], noise: TreeNoise) -> tuple[str, str]:
     """(name of the law, one sentence that says why) of two `forms`: the hold-out decides, lack of fit breaks a tie.
 
-    A tie is a difference of less than two sd of what noise with `covariance` between the runs' ln L makes of it.
+    A tie is a difference of less than two sd of what `noise` in the runs' ln L makes of it.
     """
     known = {name: trial for name, trial in trials.items() if trial.fit.identified}
     passing = {name: trial for name, trial in known.items() if not trial.gate}
@@ -38,7 +37,7 @@ def choose(forms: Sequence[type[Law]], trials: dict[str, Trial], covariance: NDA
             forms, known, "The runs below the compute threshold do not identify both laws, so no hold-out compares them"
         )
     rms = f"{100 * first.holdout.rms:.2f} % for {simple} and {100 * second.holdout.rms:.2f} % for {rich}"
-    difference, error = holdout_advantage(first.holdout, second.holdout, covariance)
+    difference, error = holdout_advantage(first.holdout, second.holdout, noise)
     if abs(difference) <= 2 * error:
         return _tied(
             forms, known, f"The held-out rms, {rms}, differ by less than twice what noise between seeds can do"

@@ -21,6 +21,7 @@ from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, cell_weights
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.seed_noise import SeedNoise, seed_noise
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, Fit
+from pipeline.fitting.tree_noise import TreeNoise
 from pipeline.fitting.uncertainty import Bootstrap, bootstrap
 from pipeline.fitting.validation import rolling_origin
 from pipeline.params import Fit as FitSettings
@@ -132,7 +133,7 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     N, D, L, C = (points[name].to_numpy().astype(float) for name in ("N", "D", "loss", "C_law"))
     table = Runs.of(N, D, L, C, cell_weights(N, D) if len(points) else np.array([]))
     estimator = estimator_named(settings.estimator, settings.delta)
-    tree = points["tree"].to_numpy()
+    tree = np.unique(points["tree"].to_numpy(), return_inverse=True)[1].reshape(-1)
     noise = seed_noise(L, N, D, tree) if len(points) else None
     noise = noise if noise and noise.sd > 0 else None
     fits = {form.name: table.fitted(form, estimator, settings.num_starts) for form in FORMS} if len(points) else {}
@@ -140,8 +141,8 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     noise_sd = noise.sd if noise else min(usable, default=None)
     trials = {name: _trial(settings, one, table, estimator, tree, noise) for name, one in fits.items()}
     trials = {name: _gated(name, trials) for name in trials}
-    covariance = noise.covariance(tree) if noise else (noise_sd or 0.0) ** 2 * np.eye(len(points))
-    chosen, because = choose(FORMS, trials, covariance)
+    between = noise.of_trees(tree) if noise else TreeNoise.independent(noise_sd or 0.0, len(points))
+    chosen, because = choose(FORMS, trials, between)
     trial = trials.get(chosen)
     bends: list[Bend] = []
     if noise:
@@ -189,13 +190,14 @@ def _trial(
     generous = strict = None
     if noise:
         residuals, J = one.residuals, one.jacobian
-        generous = lack_of_fit(residuals, J, cell, noise.sd**2 * np.eye(len(runs)), noise.sd, noise.degrees_of_freedom)
+        independent = TreeNoise.independent(noise.sd, len(runs))
+        generous = lack_of_fit(residuals, J, cell, independent, noise.sd, noise.degrees_of_freedom)
         if noise.within_tree_sd:
             strict = lack_of_fit(
                 residuals,
                 J,
                 cell,
-                noise.covariance(tree),
+                noise.of_trees(tree),
                 noise.within_tree_sd,
                 noise.within_tree_degrees_of_freedom,
             )
