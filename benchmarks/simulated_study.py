@@ -116,15 +116,14 @@ def _measured(plan: pl.DataFrame) -> pl.DataFrame:
 
 def _curves(runs: pl.DataFrame) -> pl.DataFrame:
     """results/curves.parquet: ROWS_A_CURVE rows a run, from initialisation to its end."""
-    parts = []
-    for run in runs.iter_rows(named=True):
-        tokens = np.unique(np.linspace(run["D"] / ROWS_A_CURVE, run["D"], ROWS_A_CURVE).astype(np.int64))
-        values = {
-            "run_id": [run["run_id"]] * len(tokens),
-            "tokens": tokens,
-            "train_loss": LAW.loss(float(run["N_non_embedding"]), tokens.astype(float)) + 0.2,
-            "learning_rate_scale": np.where(tokens > run["start_tokens"], 0.5, 1.0),
-            "batch_tokens": np.full(len(tokens), 256),
-        }
-        parts.append(pl.DataFrame(values, schema=schema(CURVES)))
-    return pl.concat(parts).sort("run_id", "tokens")
+    runs = runs.sort("run_id")
+    N, D, start = (runs[name].to_numpy()[:, None].astype(float) for name in ("N_non_embedding", "D", "start_tokens"))
+    tokens = np.linspace(D[:, 0] / ROWS_A_CURVE, D[:, 0], ROWS_A_CURVE, axis=1).astype(np.int64)
+    values = {
+        "run_id": runs["run_id"].gather(np.repeat(np.arange(len(runs)), ROWS_A_CURVE)),
+        "tokens": tokens.ravel(),
+        "train_loss": LAW.loss(N, tokens.astype(float)).ravel() + 0.2,
+        "learning_rate_scale": np.where(tokens > start, 0.5, 1.0).ravel(),
+        "batch_tokens": np.full(tokens.size, 256),
+    }
+    return pl.DataFrame(values, schema=schema(CURVES))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
 from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.newton import minimise
-from pipeline.fitting.points import LARGE, Points, cells, evenly
+from pipeline.fitting.points import LARGE, Points, cells, evenly, spread_levels
 from pipeline.fitting.solver import Fit, log_gradients
 from pipeline.fitting.starts import starting_points
 from pipeline.fitting.tree_noise import TreeNoise
@@ -55,8 +55,8 @@ def cutoffs(
     cell = cells(N, D)
     num_parameters = len(whole.theta)
     chosen = []
-    for N_min in _levels(N, num_levels):
-        for D_min in _levels(D, num_levels):
+    for N_min in spread_levels(N, num_levels):
+        for D_min in spread_levels(D, num_levels):
             kept = (N >= N_min) & (D >= D_min)
             sizes, tokens = len(np.unique(N[kept])), len(np.unique(D[kept]))
             if min(sizes, tokens) >= FEWEST_LEVELS and len(np.unique(cell[kept])) >= num_parameters + FEWEST_SPARE:
@@ -166,10 +166,3 @@ def convex_floor(bends: list[Bend], variable: str, threshold: float = 2.0) -> fl
             score.setdefault((bend.low, bend.middle), []).append(bend.z)
     broken = [middle for (_, middle), z in score.items() if np.mean(z) > threshold]
     return max(broken, default=None)
-
-
-def _levels(values: NDArray, num_levels: int) -> NDArray:
-    distinct = np.unique(values)
-    if len(distinct) <= num_levels:
-        return distinct
-    return distinct[np.unique(np.linspace(0, len(distinct) - 1, num_levels).round().astype(int))]

@@ -19,7 +19,7 @@ from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, NUM_STARTS, Fit, log_g
 from pipeline.fitting.tree_noise import TreeNoise
 from pipeline.fitting.uncertainty import bootstrap
 
-MOST_TRAINED, MOST_TESTED = 2_000, 500
+MOST_TRAINED, MOST_TESTED = 4_000, 500
 """Of more runs than this, so many are trained on (evenly spaced in order of N, D, L) and tested (in order of C)."""
 
 

@@ -17,10 +17,11 @@ from pipeline.fitting.laws.law import log_losses
 from pipeline.fitting.newton import BLOCK
 from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent
 from pipeline.fitting.solver import CONDITION_LIMIT, Fit, raw_theta
-from pipeline.fitting.uncertainty import MANY_RUNS, Bootstrap
+from pipeline.fitting.uncertainty import Bootstrap
 
-MANY_GROUPS = 400
-"""With more groups than this each takes one Newton step from the fit: what that leaves out is of order 1 / n^2."""
+MANY_GROUPS, MANY_RUNS = 400, 10_000
+"""With more groups than this, or from this many runs on, each group takes one Newton step from the fit: what that
+leaves out is of order 1 / n^2."""
 
 
 @dataclass(frozen=True)

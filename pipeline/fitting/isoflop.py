@@ -13,6 +13,7 @@ and the minima are found again. Leaving runs out instead would tear holes into t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +79,8 @@ def isoflop(
     if len(sizes) < FEWEST_SIZES:
         return IsoFlop([], None, None)
     budgets, random = _budgets(sizes, curves, num_budgets), np.random.default_rng(seed)
-    columns = [(log_D, _with_resamples(mean, sd, num_resamples, random)) for log_D, mean, sd in curves]
-    values = _interpolate(sizes, columns, budgets)
+    noisy = ((log_D, _with_resamples(mean, sd, num_resamples, random)) for log_D, mean, sd in curves)
+    values = _interpolate(sizes, noisy, budgets, 1 + num_resamples)
     tables = [(sizes[here], values[here, index]) for index, here in enumerate(~np.isnan(values[:, :, 0]).T)]
     return _judged(budgets, tables, "parabola")
 
@@ -135,8 +136,9 @@ def _means(x: NDArray, log_L: NDArray, noise: NDArray) -> tuple[NDArray, NDArray
 def _curves(N: NDArray, D: NDArray, log_L: NDArray, noise: NDArray) -> tuple[NDArray, list[tuple[NDArray, ...]]]:
     """Sizes with at least three token counts, and for each its (ln D, mean ln L over seeds, its sd), D rising."""
     sizes, curves = [], []
-    for size in np.unique(N):
-        here = N == size
+    order = np.argsort(N, kind="stable")
+    for here in np.split(order, np.flatnonzero(np.diff(N[order])) + 1):
+        size = N[here[0]]
         tokens, mean, sd = _means(D[here], log_L[here], noise[here])
         if len(tokens) >= 3:
             sizes.append(size)
@@ -156,9 +158,11 @@ def _budgets(sizes: NDArray, curves: list[tuple[NDArray, ...]], num_budgets: int
     return np.exp(np.linspace(first, last, num_budgets))
 
 
-def _interpolate(sizes: NDArray, curves: list[tuple[NDArray, NDArray]], budgets: NDArray) -> NDArray:
+def _interpolate(
+    sizes: NDArray, curves: Iterable[tuple[NDArray, NDArray]], budgets: NDArray, num_columns: int
+) -> NDArray:
     """ln L (sizes, budgets, columns) on C = 6 N D, nan outside the measured D of a size."""
-    table = np.full((len(sizes), len(budgets), curves[0][1].shape[1]), np.nan)
+    table = np.full((len(sizes), len(budgets), num_columns), np.nan)
     for row, (size, (log_D, log_L)) in enumerate(zip(sizes, curves, strict=True)):
         wanted = np.log(budgets / (FLOPS_PER_PARAMETER_TOKEN * size))
         inside = (wanted >= log_D[0] - SAME_BUDGET) & (wanted <= log_D[-1] + SAME_BUDGET)

@@ -147,6 +147,14 @@ def evenly(most: int, *keys: NDArray) -> NDArray[np.int64]:
     return order[np.linspace(0, len(order) - 1, most).round().astype(int)]
 
 
+def spread_levels(values: ArrayLike, most: int) -> NDArray[np.float64]:
+    """The distinct values, rising; of more than `most` so many, spread evenly over their order, both ends kept."""
+    distinct = np.unique(values)
+    if len(distinct) <= most:
+        return distinct
+    return distinct[np.unique(np.linspace(0, len(distinct) - 1, most).round().astype(int))]
+
+
 def cell_weights(N: ArrayLike, D: ArrayLike) -> NDArray[np.float64]:
     """One over the number of seeds at each run's (N, D), so that every (N, D) counts once in a fit.
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtri
 
-from pipeline.fitting.influence import noise, objectives
+from pipeline.fitting.influence import Noise, noise, objectives
 from pipeline.fitting.newton import minimise
-from pipeline.fitting.points import Variables
-from pipeline.fitting.refits import tangent
-from pipeline.fitting.solver import Fit, fit_points, raw_theta
-from pipeline.fitting.starts import log_bounds, thinned
+from pipeline.fitting.points import LARGE, Variables
+from pipeline.fitting.refits import tangent, thinned_fit
+from pipeline.fitting.solver import Fit, raw_theta
+from pipeline.fitting.starts import log_bounds
 
 LOOK = np.array([0.4, 0.7, 0.9, 1.0, 1.15, 1.4, 1.8, 2.4, 3.5, 5.0, 8.0, 13.0, 25.0, 50.0, 100.0])
 """First distances from the estimate, in half-widths of the interval that the curvature at the minimum promises."""
@@ -28,7 +28,6 @@ ROUNDS = 3
 """Times that the bracket of an interval's end is divided by nine."""
 MARGIN = 1.5
 """The profile reaches this many times as far as the interval's ends."""
-MAP_RUNS = 2_000
 MAP_SMOOTHING = 0.03
 """For L1 a map minimises Huber with this share of the median residual as delta and shows the L1 objective there."""
 SWEEPS = 8
@@ -71,13 +70,15 @@ def profile(fit: Fit, name: str, num_values: int = 41) -> Profile:
     """The profile of one parameter, its values spread round the estimate half as far again as the interval reaches.
 
     Values are evenly spaced on each side, those of E themselves and others in theta; the estimate is one of them. Delta
-    stays that of the fit. Raises ValueError for a name that the law does not have, and for an amplitude whose raw value
-    mixes with exponents of both N and D.
+    stays that of the fit. More than LARGE runs are thinned (`thinned_fit`) and the statistic scaled to all. Raises
+    ValueError for a name that the law does not have, and for an amplitude whose raw value mixes with exponents of both
+    N and D.
     """
     if num_values < 3:
         raise ValueError(f"num_values: {num_values} is fewer than 3")
     fit, bounds = _in_raw_units(fit, name)
-    held, scale = _Held(fit, (name,)), noise(fit)
+    fit, scale = _thinned(fit)
+    held = _Held(fit, (name,))
     known = np.isfinite(scale.per_objective)
     level = float(fdtri(1, scale.freedom, 0.95)) if known else np.nan
     half = float(np.sqrt(scale.variance * np.nan_to_num(level, nan=4.0) * held.covariance[0, 0]))
@@ -102,8 +103,8 @@ def objective_map(
     """The profile over two parameters on a grid of `size` values each, for a contour figure.
 
     The grid reaches `reach` standard errors to each side, evenly in theta, and the estimate lies on it. None are the
-    law's first two exponents, or its exponent and E. More than 2,000 runs are thinned, the law is fitted to those, and
-    the statistic scaled to all. Raises ValueError as `profile` does, and for amplitudes that mix with exponents.
+    law's first two exponents, or its exponent and E. More than LARGE runs are thinned, as in `profile`.
+    Raises ValueError as `profile` does, and for amplitudes that mix with exponents.
     """
     names = [name for name in (*fit.form.map_ranges, "E") if name in fit.form.parameters()]
     first = first or next(name for name in names if name != second)
@@ -112,19 +113,16 @@ def objective_map(
         raise ValueError(f"first, second, size: {first}, {second}, {size}; need two parameters and at least 3 values")
     if mixed := [name for name in (first, second) if _mixes(fit, name)]:
         raise ValueError(f"name: {mixed[0]} of the law {fit.form.name} mixes with an exponent in raw units")
-    scale, all_runs = noise(fit), float(fit.points.weights.sum())
-    if len(fit.points) > MAP_RUNS:
-        fit = fit_points(fit.form, thinned(fit.points, MAP_RUNS), fit.estimator)
-    share = all_runs / float(fit.points.weights.sum())
+    fit, scale = _thinned(fit)
     held, (low, high) = _Held(fit, (first, second), smooth=True), log_bounds(fit.form, fit.points)
-    error = reach * np.sqrt(scale.variance / share * np.diag(held.covariance))
+    error = reach * np.sqrt(scale.variance * np.diag(held.covariance))
     edges = np.clip(held.estimate + np.outer([-1.0, 0.0, 1.0], error), low[held.indices], high[held.indices])
     axes = [_spread(*three, size) for three in edges.T]
     objective = held.solve(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))[1]
     known = np.isfinite(scale.per_objective)
     level = 2.0 * float(fdtri(2, scale.freedom, 0.95)) if known else np.nan
     rise = objective - min(fit.objective, float(objective.min()))
-    excess = rise * (scale.per_objective * share if known else 1.0 / fit.objective)
+    excess = rise * (scale.per_objective if known else 1.0 / fit.objective)
     return ObjectiveMap(first, second, held.raw(axes[0]), held.raw(axes[1], 1), excess, level)
 
 
@@ -209,6 +207,13 @@ class _Held:
         whole = np.repeat(self.fit.theta[None], len(theta), axis=0)
         whole[:, self.indices[place]] = theta
         return self.fit.form.values(raw_theta(self.fit.form, whole, self.fit.points))[self.names[place]]
+
+
+def _thinned(fit: Fit) -> tuple[Fit, Noise]:
+    """(the fit to at most LARGE of its runs, the noise of all of them in units of its objective)."""
+    few, share = thinned_fit(fit, LARGE)
+    scale = noise(fit)
+    return few, replace(scale, variance=scale.variance / share, per_objective=scale.per_objective * share)
 
 
 def _spread(low: float, centre: float, high: float, num: int, exponential: bool = False) -> NDArray[np.float64]:

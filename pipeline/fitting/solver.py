@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.fitting.estimators import L2, Estimator, Huber
 from pipeline.fitting.laws.jets import variables
 from pipeline.fitting.laws.law import Law, log_losses
-from pipeline.fitting.newton import minimise
-from pipeline.fitting.points import Points, Variables, centred_points
+from pipeline.fitting.newton import Minima, minimise
+from pipeline.fitting.points import LARGE, Points, Variables, centred_points
 from pipeline.fitting.starts import log_bounds, starting_points, thinned
 
 NUM_STARTS = 8
@@ -32,8 +32,6 @@ FEWEST_SPARE = 1
 """Distinct (N, D) beyond the number of parameters without which a fit is an interpolation and nothing is said."""
 FEWEST_FOR_INTERVALS = 3
 """Distinct (N, D) beyond the number of parameters that an interval needs."""
-FIRST_LOOK = 4_000
-"""Runs on which the starts are compared; a larger table is then fitted from the best of them alone."""
 ADAPTATIONS = 30
 
 
@@ -90,6 +88,12 @@ class Fit:
         """d ln Lhat / d theta at the runs, shape (n, k)."""
         return log_gradients(self.form, self.theta, self.points.at)
 
+    def again(self, kept: NDArray) -> Fit:
+        """The same law fitted to the runs `kept` (mask or indices) from this minimum alone, with this estimator."""
+        points = self.points.subset(kept)
+        found = minimise(self.form, points, self.theta[None], self.estimator)
+        return _best(self.form, points, self.estimator, found, 1, 1, self.alternatives[:0])
+
 
 def fit(
     form: type[Law],
@@ -116,9 +120,9 @@ def fit(
 
 
 def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts: int = NUM_STARTS) -> Fit:
-    """The same of runs that are already centred."""
+    """The same of runs that are already centred; starts are compared, and delta adapted, on at most LARGE of them."""
     starts = starting_points(form, points, num_starts)
-    look = thinned(points, FIRST_LOOK)
+    look = thinned(points, LARGE)
     minima = minimise(form, look, starts, L2 if estimator.adaptive else estimator)
     if estimator.adaptive:
         estimator = _adapt(form, look, minima.theta[np.argmin(minima.objective)], estimator)
@@ -127,22 +131,34 @@ def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts
     order = np.argsort(minima.objective, kind="stable")
     elsewhere = minima.theta[[index for index in order if not agreeing[index]][:1]]
     best = minima if len(look) == len(points) else minimise(form, points, minima.theta[order[:1]], estimator)
-    least = int(np.argmin(best.objective))
-    theta = best.theta[least]
-    condition, status, reason = _diagnose(form, points, theta, bool(best.reached[least]))
+    return _best(form, points, estimator, best, int(agreeing.sum()), len(starts), elsewhere)
+
+
+def _best(
+    form: type[Law],
+    points: Points,
+    estimator: Estimator,
+    found: Minima,
+    agreeing: int,
+    num_starts: int,
+    others: NDArray,
+) -> Fit:
+    least = int(np.argmin(found.objective))
+    theta = found.theta[least]
+    condition, status, reason = _diagnose(form, points, theta, bool(found.reached[least]))
     return Fit(
         form=form,
         points=points,
         estimator=estimator,
         theta=theta,
-        objective=float(best.objective[least]),
+        objective=float(found.objective[least]),
         residuals=points.log_L - log_losses(form, theta[None], points.at)[0],
         status=status,
         reason=reason,
-        agreeing_starts=int(agreeing.sum()),
-        num_starts=len(starts),
+        agreeing_starts=agreeing,
+        num_starts=num_starts,
         condition_number=condition,
-        alternatives=elsewhere,
+        alternatives=others,
     )
 
 

@@ -15,6 +15,7 @@ from scipy.special import bdtr
 from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.holdout import HoldOut, compute_quantiles, hold_out
 from pipeline.fitting.laws.law import Law
+from pipeline.fitting.points import LARGE
 from pipeline.fitting.runs import Runs
 
 NUM_ORIGINS = 4
@@ -91,19 +92,23 @@ class ScaleLeftOut:
 def leave_one_scale_out(
     form: type[Law], runs: Runs, estimator: Estimator, variable: str = "N", most: int = 16
 ) -> list[ScaleLeftOut]:
-    """Each size (or token count) left out in turn, at most `most` groups of them even in ln of the variable."""
+    """Each size (or token count) left out in turn, at most `most` groups of them even in ln of the variable.
+
+    The rest of more than LARGE runs is fitted from the law of all of them, with its estimator.
+    """
     values = runs.N if variable == "N" else runs.D
     distinct = np.unique(values)
     edges = distinct
     if len(distinct) > most:
         edges = np.exp(np.linspace(np.log(distinct[0]), np.log(distinct[-1]), most, endpoint=False))
     group = np.searchsorted(edges, values * (1 + 1e-12), side="right") - 1
+    whole = runs.fitted(form, estimator) if len(runs) > LARGE else None
     found = []
     for label in np.unique(group):
         left = group == label
         rms = bias = None
         if not left.all():
-            fitted = runs.subset(~left).fitted(form, estimator)
+            fitted = whole.again(~left) if whole else runs.subset(~left).fitted(form, estimator)
             if fitted.identified:
                 out = runs.subset(left)
                 error = np.log(out.L / fitted.law.loss(out.N, out.D, **out.columns))

@@ -18,6 +18,8 @@ from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.tables import Table, words
 from pipeline.reporting.tuning import tuning
 
+MOST_LISTED = 24
+"""Widths that an answer names one by one."""
 LOOKS = {"yes": "holds", "partly": "undetermined", "no": "violated"}
 
 
@@ -76,12 +78,13 @@ def _training_items(settings: LanguageModel, summary: dict[str, Any], runs: pl.D
 def _sizes(settings: LanguageModel, runs: pl.DataFrame, trained: pl.DataFrame) -> Item:
     shape = settings.model
     widths = sorted(set(runs["width"]))
+    listed = ", ".join(map(str, widths)) if len(widths) <= MOST_LISTED else f"{widths[0]} to {widths[-1]}"
     done = (trained["status"] == "finished").sum()
     return Item(
         "How many models, of which sizes and shape?",
         f"{done} of {len(trained)} trained to an end, {len(widths)} sizes from "
         f"{count(runs['N_non_embedding'].min())} to {count(runs['N_non_embedding'].max())} non-embedding parameters: "
-        f"decoder-only transformers of {shape.depth} layers, width {', '.join(map(str, widths))}, heads of "
+        f"decoder-only transformers of {shape.depth} layers, width {listed}, heads of "
         f"{shape.head_size}, MLPs {shape.mlp_ratio} times as wide, contexts of {shape.context} tokens. Only the width "
         "grows.",
         "yes",

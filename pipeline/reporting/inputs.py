@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,17 @@ def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
 
 
 def _telemetry(folder: Path) -> pl.DataFrame:
-    records = []
-    for path in sorted(folder.glob("*.json")):
-        record = _json(path)
+    names = (
+        sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".json")) if folder.is_dir() else []
+    )
+    columns: dict[str, list] = {column: [] for column in TELEMETRY}
+    for name in names:
+        record = _json(folder / name)
         if "run_id" not in record:
-            raise ValueError(f"{path}: run_id: missing")
-        records.append({column: record.get(column) for column in TELEMETRY})
-    return pl.DataFrame(records, schema=TELEMETRY).sort("run_id")
+            raise ValueError(f"{folder / name}: run_id: missing")
+        for column, values in columns.items():
+            values.append(record.get(column))
+    return pl.DataFrame(columns, schema=TELEMETRY).sort("run_id")
 
 
 def _coverage(path: Path) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -42,7 +43,7 @@ def runs_table(runs: pl.DataFrame, telemetry: pl.DataFrame) -> Table:
         "that common shift is removed."
     )
     table = from_frame("runs", f"Every run ({len(runs)})", caption, shown, _RUN_COLUMNS, folded=True)
-    return Table(table.name, table.title, caption, table.header, table.rows, frame, folded=True)
+    return replace(table, frame=frame)
 
 
 def excluded_table(runs: pl.DataFrame, judged: pl.DataFrame | None) -> Table:

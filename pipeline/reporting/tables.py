@@ -23,6 +23,9 @@ from pipeline.reporting.numbers import (
 
 Number = float | int | None
 
+MOST_ROWS = 200
+"""Rows of a frame that the page shows; the file beside it has all."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -54,7 +57,7 @@ class Table:
     """A table of the page. `frame` is published as csv under `name`; `folded` hides it behind a summary line.
 
     `row_headed` makes the first cell of each row its header; `groups`, empty or one heading a row, puts a heading
-    before each run of equal ones. The page shows the first `limit` rows, None for all.
+    before each run of equal ones. `rows` are those of the page: `left_out` more are in the file alone.
     """
 
     name: str
@@ -66,8 +69,13 @@ class Table:
     empty: str = "none"
     folded: bool = False
     row_headed: bool = False
-    limit: int | None = None
     groups: tuple[str, ...] = ()
+    left_out: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in all, those that the page leaves out included."""
+        return len(self.rows) + self.left_out
 
 
 def words(text: Any, verdict: str | None = None, note: str = "", link: str | None = None) -> Cell:
@@ -122,7 +130,7 @@ def from_frame(
 ) -> Table:
     """A table of a frame: `columns` gives for each shown column its heading and the name of a form, or "words".
 
-    Columns that the frame lacks are left out.
+    Columns that the frame lacks are left out, and rows after the first MOST_ROWS.
     """
     shown = {column: look for column, look in columns.items() if column in frame.columns}
     rows = tuple(
@@ -130,9 +138,10 @@ def from_frame(
             words(row[column]) if form == "words" else number(row[column], FORMS[form])
             for column, (_, form) in shown.items()
         )
-        for row in frame.iter_rows(named=True)
+        for row in frame.head(MOST_ROWS).iter_rows(named=True)
     )
-    return Table(name, title, caption, tuple(heading for heading, _ in shown.values()), rows, frame, **options)
+    header = tuple(heading for heading, _ in shown.values())
+    return Table(name, title, caption, header, rows, frame, left_out=len(frame) - len(rows), **options)
 
 
 def of_facts(name: str, title: str, caption: str, facts: Sequence[tuple[str, Any]], **options: Any) -> Table:

@@ -45,20 +45,20 @@ def test_the_seed_gives_the_published_resamples():
 
 
 def test_one_step_resamples_of_a_large_table_agree_with_refits():
-    """12,000 runs: standard errors of 60 refits (the same counts) and of single Newton steps, to 6 %."""
-    random = np.random.default_rng(0)
-    N, D = np.exp(random.uniform(np.log(1e4), np.log(1e6), 12000)), np.exp(random.uniform(11, 15, 12000))
-    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.01 * random.standard_normal(12000))
+    """2,500 runs that know E badly: standard errors of 60 refits (the same counts) and of single steps, to 4 %."""
+    random, num = np.random.default_rng(0), 2500
+    N, D = np.exp(random.uniform(np.log(1e4), np.log(1e6), num)), np.exp(random.uniform(11, 15, num))
+    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.01 * random.standard_normal(num))
     found = fit(Chinchilla, N, D, L, Huber())
-    quick = bootstrap(found, np.arange(12000), 60, seed=3)
-    assert "one Newton step" in quick.method
-    weights = resample_weights(np.arange(12000), 60, seed=3, fewest=5).astype(int)
+    quick = bootstrap(found, np.arange(num), 60, seed=3)
+    assert "one step each" in quick.method
+    weights = resample_weights(np.arange(num), 60, seed=3, fewest=5).astype(int)
     refits = [
         fit(Chinchilla, *(np.repeat(column, times) for column in (N, D, L)), found.estimator, num_starts=1).law
         for times in weights
     ]
     for name, error in quick.standard_errors().items():
-        assert error == pytest.approx(np.std([getattr(law, name) for law in refits], ddof=1), rel=0.06), name
+        assert error == pytest.approx(np.std([getattr(law, name) for law in refits], ddof=1), rel=0.04), name
 
 
 def test_interval_coverage_on_a_known_law():

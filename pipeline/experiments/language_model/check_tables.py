@@ -7,9 +7,7 @@ import polars as pl
 from pipeline.experiments.language_model import fit_checks
 from pipeline.experiments.language_model.scene import LAW_NAMES, plain_words
 from pipeline.reporting.numbers import count, decimal, known, percent, significant
-from pipeline.reporting.tables import FORMS, Cell, Table, estimate, from_frame, number, words
-
-MOST_ROWS = 200
+from pipeline.reporting.tables import FORMS, MOST_ROWS, Cell, Table, estimate, from_frame, number, words
 
 
 def check_tables(summary: dict, tables: dict[str, pl.DataFrame]) -> tuple[Table, ...]:
@@ -41,7 +39,7 @@ def _holdout(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
             number(row["loss"], FORMS["loss"]),
             *(_prediction(row, name) for name in laws),
         )
-        for row in frame.iter_rows(named=True)
+        for row in frame.head(MOST_ROWS).iter_rows(named=True)
     )
     holdout = summary.get("holdout") or {}
     caption = "Predicted by laws fitted to the smaller budgets alone, with 95 % intervals; nats/token."
@@ -53,7 +51,14 @@ def _holdout(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         )
     header = ("run", "N", "D", "C, FLOPs", "measured", *(LAW_NAMES[name] for name in laws))
     return Table(
-        "holdout", "The hold-out", caption, header, rows, frame, empty="no hold-out: too few budgets", limit=MOST_ROWS
+        "holdout",
+        "The hold-out",
+        caption,
+        header,
+        rows,
+        frame,
+        empty="no hold-out: too few budgets",
+        left_out=len(frame) - len(rows),
     )
 
 
@@ -86,7 +91,6 @@ def _cutoffs(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         frame,
         columns,
         folded=True,
-        limit=MOST_ROWS,
         empty="too few runs to cut any off",
     )
 
@@ -118,7 +122,6 @@ def _isoflop(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         shown,
         columns,
         folded=True,
-        limit=MOST_ROWS,
         empty="no budget could be interpolated",
     )
 
@@ -141,7 +144,6 @@ def _seeds(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         tables.get("seeds", pl.DataFrame()),
         columns,
         folded=True,
-        limit=MOST_ROWS,
         empty="none: no size and token count was trained with two seeds",
     )
 
@@ -165,7 +167,6 @@ def _points(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         frame,
         columns,
         folded=True,
-        limit=MOST_ROWS,
         empty="no run has a loss",
     )
 
@@ -186,6 +187,4 @@ def _convexity(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         "the smaller scale does not obey such a law."
     )
     frame = tables.get("convexity", pl.DataFrame())
-    return from_frame(
-        "convexity", "Local exponents", caption, frame, columns, folded=True, limit=MOST_ROWS, empty="too few scales"
-    )
+    return from_frame("convexity", "Local exponents", caption, frame, columns, folded=True, empty="too few scales")

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from pipeline.experiments.language_model import draw_checks, draw_fit, draw_residuals
-from pipeline.experiments.language_model.scene import COMPUTE, LOSS, SIZE, TOKENS, Scene, make_scene
+from pipeline.experiments.language_model.scene import COMPUTE, LOSS, SIZE, TOKENS, Scene, make_scene, marked
+from pipeline.fitting.points import spread_levels
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     INK,
@@ -28,6 +29,7 @@ from pipeline.reporting.numbers import count
 
 MAX_BINS = 120
 MAX_CURVE_POINTS = 6000
+MAX_CURVES = 400
 
 
 def draw(
@@ -65,7 +67,8 @@ def loss_against_compute(scene: Scene) -> Figure:
     canvas, (axes,) = new_canvas(height=4.1)
     points, frontier = scene.points, scene.frontier
     in_view = frontier.filter(pl.col("C") <= 10 * points["C"].max()) if not frontier.is_empty() else frontier
-    for N, rows in _groups(points, "N"):
+    shown, left_out = marked(points, "N")
+    for N, rows in _groups(shown, "N"):
         if scene.law:
             tokens = np.geomspace(rows["D"].min(), rows["D"].max(), 60)
             a_token = float((rows["C"] / rows["D"]).mean())
@@ -101,6 +104,7 @@ def loss_against_compute(scene: Scene) -> Figure:
             " Dashed: the least loss that the law gives for a budget, with its 95 % interval, drawn to ten times the "
             "largest compute; beyond the dots it is extrapolation."
         )
+    caption += left_out
     table = points.select("run_id", "width", "seed", "N", "D", "C", "loss")
     return _figure(canvas, "loss_against_compute", "Loss against compute", caption, table)
 
@@ -119,7 +123,8 @@ def training_curves(scene: Scene) -> Figure | None:
             lw=0.8,
             alpha=1.0 if kind == "cooldown" else 0.75,
         )
-    for N, rows in _groups(scene.points.filter(pl.col("role") == "grid"), "N"):
+    shown = scene.points.filter((pl.col("role") == "grid") & pl.col("N").is_in(table["N"].unique().to_list()))
+    for N, rows in _groups(shown, "N"):
         axes.scatter(
             rows["D"],
             rows["loss"],
@@ -138,6 +143,9 @@ def training_curves(scene: Scene) -> Figure | None:
         "branch that falls away from its trunk is a cooldown; dots are the validation losses at its end, the points "
         "of the law."
     )
+    num_sizes = scene.points["N"].n_unique()
+    if shown["N"].n_unique() < num_sizes:
+        caption += f" Drawn: {shown['N'].n_unique()} of {num_sizes} sizes."
     return _figure(canvas, "training_curves", "Training curves", caption, table)
 
 
@@ -154,8 +162,9 @@ def loss_against_tokens(scene: Scene) -> Figure:
 def _slices(scene: Scene, along: str, fixed: str, label: str, axis, legend: str, colours: dict) -> Figure:
     canvas, (axes,) = new_canvas()
     points = scene.points
-    grid = np.geomspace(points[along].min(), points[along].max(), max(8, min(80, 2400 // points[fixed].n_unique())))
-    for value, rows in _groups(points, fixed):
+    shown, left_out = marked(points, fixed)
+    grid = np.geomspace(points[along].min(), points[along].max(), max(8, min(80, 2400 // shown[fixed].n_unique())))
+    for value, rows in _groups(shown, fixed):
         axes.scatter(rows[along], rows["loss"], s=20, lw=0, color=colours[value], zorder=3, label=count(value))
         if scene.law:
             N, D = (grid, value) if along == "N" else (value, grid)
@@ -168,15 +177,20 @@ def _slices(scene: Scene, along: str, fixed: str, label: str, axis, legend: str,
     caption = (
         f"Dots: measured. Lines: the {scene.law_label}." if scene.law else "Dots: measured; no law was identified."
     )
-    return _figure(canvas, name, title, caption, points.select("run_id", "N", "D", "C", "loss", *scene.predictions))
+    table = points.select("run_id", "N", "D", "C", "loss", *scene.predictions)
+    return _figure(canvas, name, title, caption + left_out, table)
 
 
 def _thinned_curves(scene: Scene) -> pl.DataFrame:
     """The curves of the grid runs in logarithmic steps, cooldowns from where they leave their trunk.
 
-    At most MAX_BINS steps, fewer where more than MAX_CURVE_POINTS would have to be drawn.
+    At most MAX_BINS steps, fewer where more than MAX_CURVE_POINTS would have to be drawn; of sizes with more than
+    MAX_CURVES runs in all, as many as have no more.
     """
     runs = scene.runs.filter(pl.col("role") == "grid").select("run_id", "kind", "start_tokens", "N")
+    if len(runs) > MAX_CURVES:
+        num_sizes = max(2, MAX_CURVES * runs["N"].n_unique() // len(runs))
+        runs = runs.filter(pl.col("N").is_in(spread_levels(runs["N"].to_numpy(), num_sizes)))
     curves = scene.curves.join(runs, on="run_id").filter(pl.col("tokens") > pl.col("start_tokens"))
     beginning = scene.points["D"].min() / 20
     curves = curves.filter(pl.col("train_loss").is_finite() & (pl.col("tokens") >= beginning))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, SIZE, Scene, usable_rows
+from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, MOST_LEVELS, SIZE, Scene, usable_rows
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     BLUE,
@@ -36,9 +36,10 @@ def isoflop(scene: Scene) -> Figure | None:
     colours = shades(rows["C"], "plasma")
     minima = usable_rows({"isoflop": rows}, "isoflop", ["N_star"])
     for (C,), slice_ in rows.group_by("C", maintain_order=True):
+        dots = slice_.gather_every(-(-len(slice_) // MOST_LEVELS))
         axes.plot(
-            slice_["N"],
-            slice_["loss"],
+            dots["N"],
+            dots["loss"],
             color=colours[C],
             marker="o",
             ms=3.6,
@@ -57,6 +58,8 @@ def isoflop(scene: Scene) -> Figure | None:
         "Loss at equal compute, interpolated in D between the runs of a size. A star marks the minimum of a budget; "
         "budgets without one are refused in the table, with the reason."
     )
+    if rows["N"].n_unique() > MOST_LEVELS:
+        caption += f" Of many sizes a budget shows at most {MOST_LEVELS}, evenly spaced."
     return _figure(canvas, "isoflop", "IsoFLOP slices", caption, rows, check=True)
 
 

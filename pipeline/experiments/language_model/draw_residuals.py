@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 
 from pipeline.experiments.language_model.outlook import forecast
-from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, SIZE, TOKENS, Scene, usable_rows
+from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, SIZE, TOKENS, Scene, marked, usable_rows
 from pipeline.fitting.prediction import BUDGET_FACTOR
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
@@ -62,9 +62,10 @@ def _residuals(
     if not laws:
         return None
     canvas, panels = new_canvas(rows=len(laws), height=1.1 + 1.75 * len(laws))
+    shown, left_out = marked(scene.points, by)
     noise = (scene.summary.get("seed_noise") or {}).get("sd")
     for axes, name in zip(panels, laws, strict=True):
-        rows = usable_rows(scene.tables, "points", [f"residual_{name}"]).sort(by)
+        rows = usable_rows({"points": shown}, "points", [f"residual_{name}"]).sort(by)
         if noise:
             axes.axhspan(-200 * noise, 200 * noise, color=MUTED, alpha=0.13, lw=0)
         axes.axhline(0.0, color=INK, lw=0.7)
@@ -95,6 +96,7 @@ def _residuals(
     caption = f"ln(measured / law) of every point against {along}. What is not noise shows as a pattern."
     if noise:
         caption += f" Grey: twice the noise between seeds ({significant(100 * noise, 2)} %)."
+    caption += left_out
     columns = ["run_id", "width", "seed", "N", "D", "C", *(f"residual_{law}" for law in laws)]
     return _figure(canvas, *_NAMES[along], caption, scene.points.select(columns))
 

@@ -17,7 +17,6 @@ COUNTS = {
     "exact_flops": "exact FLOPs / 6D",
 }
 """What N counts: the conventions, and the N that makes C = 6ND the exact training FLOPs."""
-MOST_ROWS = 200
 
 
 def compared(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
@@ -161,7 +160,6 @@ def influence(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         frame,
         columns,
         folded=True,
-        limit=MOST_ROWS,
         empty="none: the law shows no parameters",
     )
 

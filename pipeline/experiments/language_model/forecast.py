@@ -8,12 +8,16 @@ import polars as pl
 from pipeline.experiments.language_model.evidence import Evidence
 from pipeline.fitting.analysis import noise_sd
 from pipeline.fitting.design import expected_interval, next_runs
+from pipeline.fitting.points import spread_levels
 from pipeline.fitting.prediction import BUDGET_FACTOR, Prediction, Predictor
 from pipeline.fitting.validation import trust
 
 FINER = 2.0
 """Next runs may be this factor beyond the measured sizes and token counts, on a grid of that ratio."""
 NUM_NEXT = 8
+MOST_LEVELS = 48
+"""Measured sizes, and token counts, that candidates have where all of them would be more than MANY_CANDIDATES."""
+MANY_CANDIDATES = 2_500
 COST_POWER = 0.4
 """The cut of the variance is divided by C^COST_POWER: by C itself it asks for hundreds of the smallest run."""
 CLUSTERS_PER_PARAMETER = 2
@@ -43,9 +47,9 @@ def target_of(evidence: Evidence, predictor: Predictor) -> Prediction:
 def next_points(evidence: Evidence) -> pl.DataFrame:
     """The runs that would narrow the forecast at BUDGET_FACTOR times the largest compute most for their FLOPs.
 
-    Candidates are measured sizes and token counts and one step of FINER beyond, from the scale on from which the law
-    holds; together they cost at most what the study has cost (6 N D). `error_before` and `error_after` are standard
-    errors of ln L at the target.
+    Candidates are measured sizes and token counts (MOST_LEVELS of many) and one step of FINER beyond, from the scale on
+    from which the law holds; together they cost at most what the study has cost (6 N D). `error_before` and
+    `error_after` are standard errors of ln L at the target.
     """
     names = ("N", "D", "C", "error_before", "error_after", "cut_per_flop", "total_flops")
     predictor = predictor_of(evidence)
@@ -53,9 +57,10 @@ def next_points(evidence: Evidence) -> pl.DataFrame:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.Float64))
     runs, valid = evidence.runs, evidence.valid
     best = target_of(evidence, predictor)
-    sizes, tokens = (
-        np.append(np.unique(values), values.max() * np.array([FINER, FINER**2])) for values in (runs.N, runs.D)
-    )
+    levels = [np.unique(values) for values in (runs.N, runs.D)]
+    if len(levels[0]) * len(levels[1]) > MANY_CANDIDATES:
+        levels = [spread_levels(values, MOST_LEVELS) for values in levels]
+    sizes, tokens = (np.append(values, values[-1] * np.array([FINER, FINER**2])) for values in levels)
     N, D = (grid.ravel() for grid in np.meshgrid(sizes, tokens, indexing="ij"))
     chosen = next_runs(
         evidence.trial.fit,

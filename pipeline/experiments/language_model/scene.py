@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.fitting.laws import LAWS, Law
+from pipeline.fitting.points import spread_levels
 from pipeline.reporting.figures import shades
 from pipeline.reporting.numbers import known
 
@@ -29,6 +30,10 @@ CONVENTIONS = {
     "non_embedding": ("N_non_embedding", "non-embedding parameters"),
     "with_head": ("N_with_head", "non-embedding parameters and the head"),
 }
+
+
+MOST_LEVELS, MOST_MARKS = 40, 1_000
+"""Sizes or token counts, and points of them, that a figure marks: it says so where there are more."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,22 @@ def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFram
         size_colours=shades([*points["N"], *runs["N"]]),
         valid_from={letter: valid[f"{letter}_min"] for letter in "ND" if known(valid.get(f"{letter}_min"))},
     )
+
+
+def marked(points: pl.DataFrame, by: str) -> tuple[pl.DataFrame, str]:
+    """(the points that a figure marks, a sentence that says which, "" where it marks all of them).
+
+    At most MOST_LEVELS values of the column `by`, and of their points at most MOST_MARKS, each spread evenly.
+    """
+    levels = spread_levels(points[by].to_numpy(), MOST_LEVELS)
+    kept = points.filter(pl.col(by).is_in(levels)) if len(levels) < points[by].n_unique() else points
+    every = -(-len(kept) // MOST_MARKS)
+    shown = kept.sort("N", "D", maintain_order=True).gather_every(every) if every > 1 else kept
+    if len(shown) == len(points):
+        return points, ""
+    of = {"N": "sizes", "D": "token counts"}[by]
+    which = f"every {every}th point" if every > 1 else "all points"
+    return shown, f" Marked: {which} of {len(levels)} of {points[by].n_unique()} {of}; the table has all."
 
 
 def plain_words(text: str) -> str:
