@@ -14,11 +14,14 @@ from scipy.special import chdtrc
 
 from pipeline.fitting.envelope import envelope
 from pipeline.fitting.isoflop import isoflop
+from pipeline.fitting.points import LARGE, spread_levels
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import Fit
 from pipeline.fitting.uncertainty import Bootstrap
 
 LEVEL = 0.05
+ENVELOPE_SIZES = 100
+"""Of more than LARGE runs the envelope looks at so many sizes, evenly spaced."""
 WIDE = 0.05
 """Standard error of a above which an approach says too little to agree or disagree: it misallocates N by C_ratio^a."""
 
@@ -75,9 +78,13 @@ def agreement(approaches: list[Approach]) -> Agreement:
 
 
 def _of_envelope(runs: Runs, noise_sd: float, num_resamples: int, seed: int) -> Approach:
-    found = envelope(runs.N, runs.D, runs.L, num_resamples, seed, noise_sd=noise_sd)
+    sizes = spread_levels(runs.N, ENVELOPE_SIZES if len(runs) > LARGE else len(runs))
+    kept = runs.subset(np.isin(runs.N, sizes))
+    found = envelope(kept.N, kept.D, kept.L, num_resamples, seed, noise_sd=noise_sd)
     turns = len(np.unique(found.N_star))
     remark = f"sizes that take turns on it: {turns}; budgets refused: {len(found.refused)} of 200"
+    if len(kept) < len(runs):
+        remark = f"{len(sizes)} of {len(np.unique(runs.N))} sizes; {remark}"
     return Approach("envelope", found.exponent, found.interval, remark)
 
 

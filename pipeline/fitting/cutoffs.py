@@ -52,14 +52,16 @@ def cutoffs(
     `num_levels` values of each lower bound are tried, spread over those measured. Of more than LARGE runs CUTOFF_RUNS
     are refitted, from the whole fit alone; tests and residuals are always those of all runs of a subset.
     """
-    cell = cells(N, D)
+    cell, size, count = cells(N, D), cells(N), cells(D)
     num_parameters = len(whole.theta)
     chosen = []
     for N_min in spread_levels(N, num_levels):
         for D_min in spread_levels(D, num_levels):
             kept = (N >= N_min) & (D >= D_min)
-            sizes, tokens = len(np.unique(N[kept])), len(np.unique(D[kept]))
-            if min(sizes, tokens) >= FEWEST_LEVELS and len(np.unique(cell[kept])) >= num_parameters + FEWEST_SPARE:
+            sizes, tokens, num_cells = (
+                int(np.count_nonzero(np.bincount(label[kept]))) for label in (size, count, cell)
+            )
+            if min(sizes, tokens) >= FEWEST_LEVELS and num_cells >= num_parameters + FEWEST_SPARE:
                 chosen.append((float(N_min), float(D_min), sizes, tokens, kept))
     if not chosen:
         return []

@@ -132,10 +132,10 @@ def positive_columns(**columns: ArrayLike) -> list[NDArray[np.float64]]:
     return list(arrays.values())
 
 
-def cells(N: ArrayLike, D: ArrayLike, *more: ArrayLike) -> NDArray[np.int64]:
-    """A label for each run, the same for runs of equal (N, D) and equal further columns, rising in that order."""
-    label = np.zeros(len(np.asarray(N)), np.int64)
-    for values in (N, D, *more):
+def cells(*columns: ArrayLike) -> NDArray[np.int64]:
+    """A label for each run, the same for runs of equal columns (such as N and D), rising with them, the first first."""
+    label = np.zeros(len(np.asarray(columns[0])), np.int64)
+    for values in columns:
         levels, member = np.unique(np.asarray(values, float), return_inverse=True)
         label = np.unique(label * len(levels) + member.reshape(-1), return_inverse=True)[1].reshape(-1)
     return label

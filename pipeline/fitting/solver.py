@@ -32,6 +32,7 @@ FEWEST_SPARE = 1
 """Distinct (N, D) beyond the number of parameters without which a fit is an interpolation and nothing is said."""
 FEWEST_FOR_INTERVALS = 3
 """Distinct (N, D) beyond the number of parameters that an interval needs."""
+LOOK = 1_000
 ADAPTATIONS = 30
 
 
@@ -120,9 +121,9 @@ def fit(
 
 
 def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts: int = NUM_STARTS) -> Fit:
-    """The same of runs that are already centred; starts are compared, and delta adapted, on at most LARGE of them."""
+    """The same of runs that are already centred; of more than LARGE, starts are compared and delta adapted on LOOK."""
     starts = starting_points(form, points, num_starts)
-    look = thinned(points, LARGE)
+    look = thinned(points, LOOK) if len(points) > LARGE else points
     minima = minimise(form, look, starts, L2 if estimator.adaptive else estimator)
     if estimator.adaptive:
         estimator = _adapt(form, look, minima.theta[np.argmin(minima.objective)], estimator)

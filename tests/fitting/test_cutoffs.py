@@ -75,3 +75,21 @@ def test_a_plateau_at_the_smallest_tokens_raises_the_floor():
     bends = convexity(N, D, L, SD, SD)
     assert convex_floor(bends, "D") == np.unique(D)[1]
     assert convex_floor(bends, "N") is None
+
+
+def test_subsets_of_a_large_table_keep_the_test_of_all_their_runs():
+    """4,608 runs, thinned for refits: chi2 against that of a full fit to the runs of each subset, to 1 % of its sd."""
+    sizes, tokens = np.geomspace(1e5, 1e7, 96), np.geomspace(1e6, 1e8, 48)
+    N, D = (axis.ravel() for axis in np.meshgrid(sizes, tokens))
+    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(SD * np.random.default_rng(2).standard_normal(len(N)))
+    subsets = cutoffs(fit(Chinchilla, N, D, L, L2), N, D, SD, num_levels=4)
+    assert len(subsets) > 4
+    for part in subsets:
+        kept = (N >= part.N_min) & (D >= part.D_min)
+        again = fit(Chinchilla, N[kept], D[kept], L[kept], L2)
+        assert part.num_points == kept.sum()
+        spread = np.sqrt(2 * part.lack_of_fit.degrees_of_freedom)
+        assert part.lack_of_fit.chi2 == pytest.approx(np.sum(again.residuals**2) / SD**2, abs=0.01 * spread)
+    bent = np.where(sizes[47] >= N, L * 1.01, L)
+    accepted = largest_accepted(cutoffs(fit(Chinchilla, N, D, bent, L2), N, D, SD), 0.0, 0.0)
+    assert accepted.N_min > sizes[47]

@@ -108,3 +108,17 @@ def test_each_scale_left_out_is_predicted_by_the_rest():
     worst = max(bent, key=lambda one: one.rms)
     assert worst.value == pytest.approx(odd)
     assert worst.bias == pytest.approx(np.log(1.05), rel=0.05)
+
+
+def test_the_rest_of_a_large_table_is_fitted_from_the_whole_as_from_scratch():
+    """2,400 runs, more than are fitted from many starts: each left-out size against a fit of its own."""
+    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e5, 1e7, 60), np.geomspace(1e6, 1e8, 40)))
+    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * np.random.default_rng(2).standard_normal(len(N)))
+    runs = Runs.of(N, D, L)
+    found = leave_one_scale_out(Chinchilla, runs, L2, most=3)
+    groups = np.split(np.unique(N), 3)
+    for one, group in zip(found, groups, strict=True):
+        left = np.isin(N, group)
+        law = runs.subset(~left).fitted(Chinchilla, L2).law
+        assert one.num_runs == left.sum()
+        assert one.rms == pytest.approx(np.sqrt(np.mean(np.log(L[left] / law.loss(N[left], D[left])) ** 2)), rel=1e-6)

@@ -184,3 +184,17 @@ def test_map_of_many_runs_keeps_the_scale_of_all():
     least = result.excess.min(axis=1)
     expected = curvature * (result.first_values - result.first_values[np.argmin(least)]) ** 2
     assert np.median(least[expected > 1] / expected[expected > 1]) == pytest.approx(1.0, abs=0.35)
+
+
+def test_a_thinned_profile_is_that_of_all_runs(monkeypatch):
+    """5,000 runs of which 2,000 are looked at: centre and ends of the interval against the profile of all of them."""
+    random = np.random.default_rng(4)
+    sizes, tokens = np.exp(random.uniform(np.log(1e6), np.log(1e9), 5000)), np.exp(random.uniform(18.4, 24.1, 5000))
+    found = fit(Chinchilla, sizes, tokens, noisy(5, sizes=sizes, tokens=tokens), Huber())
+    thinned = profile(found, "E", num_values=9)
+    monkeypatch.setattr("pipeline.fitting.profile.LARGE", len(sizes))
+    whole = profile(found, "E", num_values=9)
+    width = whole.interval[1] - whole.interval[0]
+    assert thinned.values[np.argmin(thinned.statistic)] == pytest.approx(found.law.E, abs=0.1 * width)
+    np.testing.assert_allclose(thinned.interval, whole.interval, rtol=0, atol=0.12 * width)
+    assert thinned.level == whole.level
