@@ -214,11 +214,16 @@ class LanguageModel(Section):
 
 
 class Train(Section):
-    """How runs are executed; nothing here changes the numbers, so nothing here is part of a run's identity."""
+    """How runs are executed; nothing here changes the numbers, so nothing here is part of a run's identity.
+
+    `devices` cores or GPUs train one run of the language model together, whose numbers are then those of one up to
+    rounding.
+    """
 
     micro_batch_tokens: PositiveInt
     checkpoint_seconds: PositiveFloat
     retries: Annotated[int, Field(ge=0)]
+    devices: PositiveInt = 1
 
 
 class Collect(Section):

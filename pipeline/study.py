@@ -106,6 +106,7 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
             settings.checkpoint_seconds,
             settings.retries,
             publish_corpus(tokens, store.storage) if store.storage else None,
+            settings.devices,
         )
         with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
             return runs.failed | Executor(runs.ready, store, cluster, policy, (display, track), bill.seconds).run()

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster: this machine's own, or the one RAY_ADDRESS names. Nothing else imports ray."""
+"""Runs on a Ray cluster: this machine's own, or the one RAY_ADDRESS names. Only group.py imports ray beside this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,10 +27,10 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.corpus.copies import corpus_at_hand
 from pipeline.execution.failures import Failure, failure_of
 from pipeline.execution.placement import Capacity, Request
-from pipeline.experiments.experiment import Progress, RunContext, RunResult, step
+from pipeline.execution.work import begin
+from pipeline.experiments.experiment import Progress, RunContext, RunResult
 from pipeline.planning.run_spec import RunSpec
 
 LOST = (WorkerCrashedError, NodeDiedError, ObjectLostError, ObjectStoreFullError)
@@ -108,7 +108,7 @@ class Cluster:
 
     def submit(self, spec: RunSpec, context: RunContext, request: Request) -> ray.ObjectRefGenerator:
         """A handle on the run, which starts as soon as what it asks for is free."""
-        return _remote(request).remote(spec, context)
+        return _remote(request).remote(spec, context, request)
 
     def cancel(self, handles: list[ray.ObjectRefGenerator]) -> None:
         """Stops runs that are under way; their last checkpoints stay."""
@@ -194,23 +194,30 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _events(spec: RunSpec, context: RunContext) -> Iterator[Progress | Ended | Failure]:
+def _events(spec: RunSpec, context: RunContext, request: Request) -> Iterator[Progress | Ended | Failure]:
     """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
     began = time.monotonic()
     try:
-        if context.tokens_uri and spec.data_digest:
-            context = replace(context, tokens=str(corpus_at_hand(Path(context.tokens), context.tokens_uri)))
-        for event in step(spec.experiment, "run")(spec, context):
+        for event in _run(spec, context, request):
             yield Ended(event, time.monotonic() - began) if isinstance(event, RunResult) else event
     except Exception as error:
         yield failure_of(error)
 
 
+def _run(spec: RunSpec, context: RunContext, request: Request) -> Iterator[Progress | RunResult | Failure]:
+    if request.devices == 1:
+        return begin(spec, context)
+    from pipeline.execution.group import train_together  # Ray Train takes seconds to load
+
+    return train_together(spec, context, request)
+
+
 @cache
 def _remote(request: Request) -> ray.remote_function.RemoteFunction:
-    """The remote function of a resource class. A process on a GPU ends with its run, which frees its memory there."""
-    options = {"num_cpus": 1, "max_retries": 0, "num_returns": "streaming"}
-    if request.place == "GPU":
+    """The remote function of a resource class. A process on a GPU ends with its run, which frees its memory there; one
+    that leads a group needs no device of its own."""
+    options = {"num_cpus": int(request.devices == 1), "max_retries": 0, "num_returns": "streaming"}
+    if request.place == "GPU" and request.devices == 1:
         options |= {"num_gpus": 1 / request.sharers, "max_calls": 1}
     return ray.remote(**options)(_events)
 

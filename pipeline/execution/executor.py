@@ -31,13 +31,14 @@ from pipeline.planning.run_spec import SETTLED, RunSpec
 class Policy:
     """How runs are carried out: `tokens` is the corpus folder, `tokens_uri` its copy for nodes that lack it, None
     without one; `retries` bounds the times in a row that a run may lose its worker without having saved anything new,
-    and that its damaged parent is trained again."""
+    and that its damaged parent is trained again; `devices` train one run together."""
 
     tokens: Path
     micro_batch_tokens: int
     checkpoint_seconds: float
     retries: int
     tokens_uri: str | None = None
+    devices: int = 1
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Executor:
         return self.requests.get(spec.run_id) or self._asked(spec)
 
     def _asked(self, spec: RunSpec) -> Request:
-        return request_of(spec, self.policy.micro_batch_tokens, self.cluster.capacity)
+        return request_of(spec, self.policy.micro_batch_tokens, self.policy.devices, self.cluster.capacity)
 
     def _submit(self, attempt: Attempt) -> None:
         spec = attempt.spec
@@ -156,7 +157,7 @@ class Executor:
             (ended if isinstance(event, Ended) else failures).append((attempt, event))
         self.store.add_all(
             [
-                (attempt.spec, event.result, _telemetry(attempt, event, self._request(attempt.spec).place))
+                (attempt.spec, event.result, _telemetry(attempt, event, self._request(attempt.spec)))
                 for attempt, event in ended
             ]
         )
@@ -254,7 +255,7 @@ class Executor:
         self._tell(Event("failed", spec, detail=reason))
 
 
-def _telemetry(attempt: Attempt, ended: Ended, place: str) -> dict:
+def _telemetry(attempt: Attempt, ended: Ended, request: Request) -> dict:
     seconds, result = attempt.earlier + ended.seconds, ended.result
     trained = result.done - result.resumed_from
     noted = spikes(result.curve["tokens"], result.curve["train_loss"]) if "train_loss" in result.curve else []
@@ -271,7 +272,8 @@ def _telemetry(attempt: Attempt, ended: Ended, place: str) -> dict:
         "micro_batch_tokens": attempt.micro_batch,
         "spikes": len(noted),
         "notes": [spike.note for spike in noted],
-        "device": "cuda" if place == "GPU" else "cpu",
+        "device": "cuda" if request.place == "GPU" else "cpu",
+        "devices": request.devices,
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **_surroundings(),
         **result.measured,

@@ -26,23 +26,30 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Request:
-    """What one run gets: `place` is "CPU" (one core) or "GPU" (a core and one of `sharers` equal parts of a GPU)."""
+    """What one run gets: `place` is "CPU" (one core) or "GPU" (a core and one of `sharers` equal parts of a GPU), and
+    that `devices` times."""
 
     place: str
     sharers: int = 1
+    devices: int = 1
 
 
-def request_of(spec: RunSpec, micro_batch_tokens: int, capacity: Capacity) -> Request:
-    """What `spec` asks for: a GPU, where there is any, for training that is counted in FLOPs, else a core.
+def request_of(spec: RunSpec, micro_batch_tokens: int, devices: int, capacity: Capacity) -> Request:
+    """What `spec` asks for: a GPU, where there is any, for training that is counted in FLOPs, else a core; for such
+    training `devices` of them.
 
     As many runs share a GPU as fit into USABLE of its memory by the estimate of their experiment, at most SHARERS; a
     run that does not fit gets a whole one, where its micro-batch is halved. Raises ValueError for a run that does not
-    fit even with the least micro-batch.
+    fit even with the least micro-batch, and for more devices than there are.
     """
-    if not (capacity.gpus and spec.flops):
+    if not spec.flops:
         return Request("CPU")
-    if capacity.gpu_bytes is None:
-        return Request("GPU")
+    place, number = ("GPU", capacity.gpus) if capacity.gpus else ("CPU", capacity.cpus)
+    if devices > number:
+        kind = "GPU" if capacity.gpus else "core"
+        raise ValueError(f"params.yaml: train.devices: {devices} for a run, and the cluster has {number} {kind}s")
+    if not capacity.gpus or capacity.gpu_bytes is None:
+        return Request(place, devices=devices)
     memory, room = step(spec.experiment, "memory"), USABLE * capacity.gpu_bytes
     least = memory(spec, LEAST_MICRO_BATCH)
     if least > room:
@@ -50,5 +57,7 @@ def request_of(spec: RunSpec, micro_batch_tokens: int, capacity: Capacity) -> Re
             f"plan/runs.parquet: {spec.run_id} ({spec.label}) takes {least / 1e9:.3g} GB of GPU memory with the least"
             f" micro-batch; the smallest GPU of the cluster has {capacity.gpu_bytes / 1e9:.3g} GB, {USABLE:.0%} usable"
         )
+    if devices > 1:
+        return Request("GPU", devices=devices)
     need = memory(spec, micro_batch_tokens)
     return Request("GPU", next((sharers for sharers in SHARERS if sharers * need <= room), 1))

@@ -64,7 +64,8 @@ class Queue:
         self._room[self._request(spec).place] += self._share(spec)
 
     def _share(self, spec: RunSpec) -> int:
-        """Parts of a slot, from one to all that the run's part of a GPU or core makes up."""
-        return max(
-            1, min(SHARES // self._request(spec).sharers, round(SHARES * self._seconds[spec.run_id] / SHORT_SECONDS))
-        )
+        """Parts of a slot, from one to all that the run's part of a GPU or core makes up; several slots for several."""
+        request = self._request(spec)
+        if request.devices > 1:
+            return request.devices * SHARES
+        return max(1, min(SHARES // request.sharers, round(SHARES * self._seconds[spec.run_id] / SHORT_SECONDS)))

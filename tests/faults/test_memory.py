@@ -93,18 +93,18 @@ def test_runs_share_a_gpu_as_their_memory_allows():
     for sharers in (8, 4, 2):
         roomy = Capacity(cpus=16, gpus=1, gpu_bytes=int(sharers * need / 0.9) + 9)
         tight = Capacity(cpus=16, gpus=1, gpu_bytes=int(sharers * need / 0.9) - 9)
-        assert request_of(spec, 8192, roomy) == Request("GPU", sharers)
-        assert request_of(spec, 8192, tight) == Request("GPU", sharers // 2)
-    assert request_of(spec, 8192, Capacity(16, 1, 80 * GB)).sharers == 8
-    assert request_of(spec, 8192, Capacity(16, 1, None)) == Request("GPU", 1)
-    assert request_of(spec, 8192, Capacity(16)) == Request("CPU")
+        assert request_of(spec, 8192, 1, roomy) == Request("GPU", sharers)
+        assert request_of(spec, 8192, 1, tight) == Request("GPU", sharers // 2)
+    assert request_of(spec, 8192, 1, Capacity(16, 1, 80 * GB)).sharers == 8
+    assert request_of(spec, 8192, 1, Capacity(16, 1, None)) == Request("GPU", 1)
+    assert request_of(spec, 8192, 1, Capacity(16)) == Request("CPU")
 
 
 def test_a_run_that_no_gpu_holds_is_refused_by_name():
     spec = make_spec(width=8192, depth=32)
     assert memory(spec, LEAST_MICRO_BATCH) > 80 * GB
     with pytest.raises(ValueError, match=rf"{spec.run_id} \(width 8192 trunk .*GB of GPU memory.*80 GB") as caught:
-        request_of(spec, 8192, Capacity(16, 8, 80 * GB))
+        request_of(spec, 8192, 1, Capacity(16, 8, 80 * GB))
     assert "\n" not in str(caught.value)
 
 
