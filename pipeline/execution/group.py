@@ -71,14 +71,12 @@ def _member(config: dict) -> None:
     """One process of the group: the first tells the news, each its own failure; the others fail with it."""
     from ray.train import get_context
 
-    from pipeline.training.world import GroupBroken
-
     spec, context, news = config["spec"], config["context"], config["news"]
     try:
         for event in begin(spec, context):
             if get_context().get_world_rank() == 0:
                 news.put(event)
-    except GroupBroken:
+    except ConnectionResetError:
         raise
     except Exception as error:
         news.put(failure_of(error))

@@ -11,10 +11,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class GroupBroken(RuntimeError):
-    """Another process of the group is gone, so that nothing can be added up any more."""
-
-
 @dataclass(frozen=True)
 class World:
     """`size` processes of torch.distributed, of which this one is number `rank`.
@@ -40,7 +36,7 @@ class World:
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replaces each of `tensors`, which have one dtype and lie on one device, by its sum over all processes.
 
-        Raises GroupBroken when one of them is gone.
+        Raises ConnectionResetError when one of them is gone.
         """
         if self.size == 1:
             return
@@ -48,7 +44,9 @@ class World:
         try:
             dist.all_reduce(flat)
         except RuntimeError as error:
-            raise GroupBroken(str(error).strip().splitlines()[0]) from None
+            raise ConnectionResetError(
+                f"a process of the group is gone ({str(error).strip().splitlines()[0]})"
+            ) from None
         for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
