@@ -106,9 +106,15 @@ class Cluster:
     def __exit__(self, *error: object) -> None:
         ray.shutdown()
 
-    def submit(self, spec: RunSpec, context: RunContext, request: Request) -> ray.ObjectRefGenerator:
-        """A handle on the run, which starts as soon as what it asks for is free."""
-        return _remote(request).remote(spec, context, request)
+    def submit(self, spec: RunSpec, context: RunContext, request: Request, fresh: str) -> ray.ObjectRefGenerator:
+        """A handle on the run, which starts as soon as what it asks for is free; in a process of its own when `fresh`
+        says which.
+
+        A process that ran out of memory does not get all of it back: compiled code that stops half-way leaves its
+        arrays behind. Ray gives an environment of its own a process of its own, and ends those that stand idle.
+        """
+        options = {"runtime_env": {"env_vars": {"STUDY_PROCESS": fresh}}} if fresh else {}
+        return _remote(request, bool(fresh)).options(**options).remote(spec, context, request)
 
     def cancel(self, handles: list[ray.ObjectRefGenerator]) -> None:
         """Stops runs that are under way; their last checkpoints stay."""
@@ -213,12 +219,15 @@ def _run(spec: RunSpec, context: RunContext, request: Request) -> Iterator[Progr
 
 
 @cache
-def _remote(request: Request) -> ray.remote_function.RemoteFunction:
-    """The remote function of a resource class. A process on a GPU ends with its run, which frees its memory there; one
-    that leads a group needs no device of its own."""
-    options = {"num_cpus": int(request.devices == 1), "max_retries": 0, "num_returns": "streaming"}
-    if request.place == "GPU" and request.devices == 1:
-        options |= {"num_gpus": 1 / request.sharers, "max_calls": 1}
+def _remote(request: Request, once: bool) -> ray.remote_function.RemoteFunction:
+    """The remote function of a resource class. A process on a GPU, or one for this run alone (`once`), ends with it,
+    which frees its memory; one that leads a group needs no device of its own."""
+    alone = request.devices == 1
+    options = {"num_cpus": int(alone), "max_retries": 0, "num_returns": "streaming"}
+    if request.place == "GPU" and alone:
+        options |= {"num_gpus": 1 / request.sharers}
+    if request.place == "GPU" or once:
+        options |= {"max_calls": 1}
     return ray.remote(**options)(_events)
 
 

@@ -142,7 +142,8 @@ class Executor:
             checkpoint_seconds=self.policy.checkpoint_seconds,
             micro_batch_tokens=attempt.micro_batch,
         )
-        self.running[self.cluster.submit(spec, context, self._request(spec))] = attempt
+        fresh = f"{spec.run_id}-{attempt.number}" if attempt.halved else ""
+        self.running[self.cluster.submit(spec, context, self._request(spec), fresh)] = attempt
 
     def _take(self, reports: list[tuple[object, Progress | Ended | Failure]]) -> None:
         """Deals with what runs report. Those that ended well are stored together, and before any failure counts."""
