@@ -1,10 +1,11 @@
 """How the cost of a study grows with its size: python -m benchmarks.growth [--quick].
 
-Four tables of seconds and peak memory, each with its exponent, the slope of ln seconds on ln size: the orchestration of
+Tables of seconds and peak memory, each with its exponent, the slope of ln seconds on ln size: the orchestration of
 a study against its runs, prepare against the bytes of the corpus, a fit against its rows, the fit stage and the report
-against the runs of the study. Each point is a process of its own, timed after its imports, the least of some rounds:
-CPU seconds, but wall seconds for orchestration, whose work is in Ray's processes. What does not grow (a first map of
-starting points, a page's frame) makes an exponent smaller than that of the part that grows.
+against the runs of a simulated study, up to 100,000. Each point is a process of its own, timed after its imports, the
+least of some rounds: CPU seconds, but wall seconds for orchestration, whose work is in Ray's processes. A study is
+simulated in another process, so that the peak is that of the stage. What does not grow (a first map of starting points,
+resamples of hold-outs, a page's frame) makes an exponent smaller than that of the part that grows.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from benchmarks.simulated_study import LAW, NOISE_SD, write_study
+from benchmarks.simulated_study import LAW, NOISE_SD, NUM_TOKEN_COUNTS, write_study
 from benchmarks.stopwatch import Seconds, measure, rounded
 from pipeline.corpus.prepare import prepare_corpus
 from pipeline.execution.cluster import Cluster
@@ -45,14 +49,15 @@ SIZES = {
     "orchestration_runs": (10, 30, 100, 300),
     "prepare_bytes": (10_000_000, 30_000_000, 100_000_000, 300_000_000, 1_000_000_000),
     "fit_rows": (100, 1_000, 10_000, 100_000),
-    "fit_stage_runs": (30, 100, 300, 1_000),
-    "report_runs": (30, 100, 300, 1_000),
+    "fit_stage_runs": (100, 1_000, 10_000, 100_000),
+    "report_runs": (100, 1_000, 10_000, 100_000),
 }
 CHEAPEST = ("batch_size", "one_step")
 """Law and kind of the runs that are orchestrated: some milliseconds each."""
 MOST_TOKENS = 10**12
 """Training tokens that these runs, which read no corpus, are told of."""
-NUM_ROUNDS = 3
+NUM_ROUNDS, LONG_SECONDS = 3, 60.0
+"""Rounds of a point; once that many seconds have passed, a point is measured no more."""
 MOST_EXPONENT = 1.1
 
 
@@ -63,7 +68,9 @@ def measure_growth(quick: bool = False) -> dict:
         sizes = sizes[:-1] if quick else sizes
         seconds, peaks = [], []
         for size in sizes:
-            taken = [_apart(name, size) for _ in range(1 if quick else NUM_ROUNDS)]
+            taken, began = [], time.monotonic()
+            while not taken or (not quick and len(taken) < NUM_ROUNDS and time.monotonic() - began < LONG_SECONDS):
+                taken.append(_apart(name, size))
             seconds.append(min(one["seconds"] for one in taken))
             peaks.append(max(one["peak_mib"] for one in taken))
             print(f"  {name} {size:,}: {seconds[-1]:.3g} s, peak {peaks[-1]:.0f} MiB", flush=True)
@@ -133,8 +140,19 @@ def _fit(size: int, folder: Path) -> Seconds:
 
 def _fit_stage(size: int, folder: Path) -> Seconds:
     """The judgement of a simulated study of `size` runs, written."""
-    write_study(folder, size)
+    _elsewhere(_simulate, folder, size)
     return measure(lambda: _judge(folder))
+
+
+def _simulate(folder: Path, size: int) -> None:
+    """A study that grows in sizes and in token counts alike: 6 of these for 1,000 runs, 63 for 100,000."""
+    write_study(folder, size, max(NUM_TOKEN_COUNTS, round(0.2 * size**0.5)))
+
+
+def _elsewhere(work: Callable[..., None], *arguments: Path | int) -> None:
+    """Runs the work in a process of its own, whose memory does not count."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(work, *arguments).result()
 
 
 def _judge(folder: Path) -> None:
@@ -147,8 +165,8 @@ def _judge(folder: Path) -> None:
 
 def _report(size: int, folder: Path) -> Seconds:
     """The page of a simulated study of `size` runs."""
-    write_study(folder, size)
-    _judge(folder)
+    _elsewhere(_simulate, folder, size)
+    _elsewhere(_judge, folder)
     os.chdir(folder)
     return measure(write_report)
 
