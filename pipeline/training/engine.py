@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.models.parametrization import initialise
 from pipeline.models.transformer import Shape, Transformer
 from pipeline.params import Model, Optimizer
+from pipeline.training.compiled import compile_apart
 from pipeline.training.compiled.engine import CompiledEngine
 from pipeline.training.device import arithmetic
 from pipeline.training.optimizer import Optimizer as TorchOptimizer
@@ -42,6 +43,7 @@ def make_engine(
     transformer = Transformer(shape)
     initialise(transformer, model.parametrization, seed)
     if device.type == "cpu":
+        compile_apart(shape.head_size)
         return CompiledEngine(transformer, optimizer, model, world)
     return TorchEngine(transformer.to(device), optimizer, model, device, world)
 

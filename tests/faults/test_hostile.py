@@ -363,10 +363,10 @@ def test_the_pages_of_mlflow_are_for_this_machine_alone(tmp_path):
         text=True,
     )
     try:
-        said = next((line for line in process.stdout if f":{port}" in line and "running on" in line), None)
+        said = next((line for line in process.stdout if "Application startup complete" in line), None)
         assert said, "it ended without serving"
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        sockets = [one for member in family for one in member.net_connections("inet")]
+        family = {process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))}
+        sockets = [one for one in psutil.net_connections("inet") if one.pid in family]
         found = {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
     finally:
         for member in psutil.Process(process.pid).children(recursive=True):
