@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, MOST_LEVELS, SIZE, Scene, usable_rows
+from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, MOST_MARKS, SIZE, Scene, usable_rows
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     BLUE,
@@ -22,6 +22,8 @@ from pipeline.reporting.figures import (
 )
 from pipeline.reporting.numbers import significant
 
+MOST_BUDGET_SIZES = 60
+"""Sizes that a slice of equal compute shows."""
 _LAW_COLOURS = {"q_form": BLUE, "chinchilla": ORANGE}
 
 
@@ -36,7 +38,7 @@ def isoflop(scene: Scene) -> Figure | None:
     colours = shades(rows["C"], "plasma")
     minima = usable_rows({"isoflop": rows}, "isoflop", ["N_star"])
     for (C,), slice_ in rows.group_by("C", maintain_order=True):
-        dots = slice_.gather_every(-(-len(slice_) // MOST_LEVELS))
+        dots = slice_.gather_every(-(-len(slice_) // MOST_BUDGET_SIZES))
         axes.plot(
             dots["N"],
             dots["loss"],
@@ -58,8 +60,8 @@ def isoflop(scene: Scene) -> Figure | None:
         "Loss at equal compute, interpolated in D between the runs of a size. A star marks the minimum of a budget; "
         "budgets without one are refused in the table, with the reason."
     )
-    if rows["N"].n_unique() > MOST_LEVELS:
-        caption += f" Of many sizes a budget shows at most {MOST_LEVELS}, evenly spaced."
+    if rows["N"].n_unique() > MOST_BUDGET_SIZES:
+        caption += f" Of many sizes a budget shows at most {MOST_BUDGET_SIZES}, evenly spaced."
     return _figure(canvas, "isoflop", "IsoFLOP slices", caption, rows, check=True)
 
 
@@ -73,6 +75,8 @@ def predicted_against_measured(scene: Scene) -> Figure | None:
     reach: list[float] = []
     for name in laws:
         rows = usable_rows(scene.tables, "holdout", ["loss", f"predicted_{name}"]).sort("loss")
+        every = -(-len(rows) * len(laws) // MOST_MARKS)
+        rows = rows.gather_every(every)
         predicted = rows[f"predicted_{name}"]
         bounded = usable_rows({"holdout": rows}, "holdout", [f"low_{name}", f"high_{name}"])
         axes.vlines(
@@ -104,6 +108,7 @@ def predicted_against_measured(scene: Scene) -> Figure | None:
         "The runs of the largest budgets, predicted by laws fitted without them, with 95 % intervals. A law that "
         "extrapolates stays on the diagonal."
     )
+    caption += f" Marked: one run in {every}; the table has all." if every > 1 else ""
     return _figure(
         canvas,
         "predicted_against_measured",

@@ -32,8 +32,8 @@ CONVENTIONS = {
 }
 
 
-MOST_LEVELS, MOST_MARKS = 40, 1_000
-"""Sizes or token counts, and points of them, that a figure marks: it says so where there are more."""
+MOST_MARKS, MOST_LEVELS = 600, 24
+"""Points that a figure marks; of more it says which, and marks those of so many sizes or token counts."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,18 @@ def make_scene(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFram
 def marked(points: pl.DataFrame, by: str) -> tuple[pl.DataFrame, str]:
     """(the points that a figure marks, a sentence that says which, "" where it marks all of them).
 
-    At most MOST_LEVELS values of the column `by`, and of their points at most MOST_MARKS, each spread evenly.
+    Of more than MOST_MARKS points, those of MOST_LEVELS values of the column `by`, and at most MOST_MARKS of them, each
+    spread evenly.
     """
-    levels = spread_levels(points[by].to_numpy(), MOST_LEVELS)
-    kept = points.filter(pl.col(by).is_in(levels)) if len(levels) < points[by].n_unique() else points
-    every = -(-len(kept) // MOST_MARKS)
-    shown = kept.sort("N", "D", maintain_order=True).gather_every(every) if every > 1 else kept
-    if len(shown) == len(points):
+    if len(points) <= MOST_MARKS:
         return points, ""
+    levels = spread_levels(points[by].to_numpy(), MOST_LEVELS)
+    kept = points.filter(pl.col(by).is_in(levels)).sort("N", "D", maintain_order=True)
+    every = -(-len(kept) // MOST_MARKS)
+    which = f"one point in {every}" if every > 1 else "all points"
     of = {"N": "sizes", "D": "token counts"}[by]
-    which = f"every {every}th point" if every > 1 else "all points"
-    return shown, f" Marked: {which} of {len(levels)} of {points[by].n_unique()} {of}; the table has all."
+    said = f" Marked: {which} of {len(levels)} of {points[by].n_unique()} {of}; the table has all."
+    return kept.gather_every(every), said
 
 
 def plain_words(text: str) -> str:
