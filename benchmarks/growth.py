@@ -40,9 +40,9 @@ from pipeline.fitting.laws import Chinchilla
 from pipeline.fitting.runs import Runs
 from pipeline.params import Prepare, read_params
 from pipeline.planning.table import plan_table, read_plan
+from pipeline.reporting.study_report import write_report
 from pipeline.results import collect_law, judge_law, write_judgements
 from pipeline.study import make_bill
-from stages.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
@@ -168,7 +168,8 @@ def _report(size: int, folder: Path) -> Seconds:
     _elsewhere(_simulate, folder, size)
     _elsewhere(_judge, folder)
     os.chdir(folder)
-    return measure(write_report)
+    params = read_params()
+    return measure(lambda: write_report(params, Path(), Path()))
 
 
 WORK: dict[str, Callable[[int, Path], Seconds]] = {

@@ -19,17 +19,21 @@ from pipeline.plain import flatten
 from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
 
-NONE: Mapping[str, str] = MappingProxyType({})
+WAIVED, MISSING = "waived", "missing"
+"""The status of a run that a study goes on without, and of one that a partial report does not have yet."""
+NONE: Mapping[str, tuple[str, str]] = MappingProxyType({})
 EXCLUDED = ["run_id", "kind", "seed", "status", "reason"]
 
 
-def collect(plan: pl.DataFrame, store: RunStore, waived: Mapping[str, str] = NONE) -> tuple[pl.DataFrame, pl.DataFrame]:
+def collect(
+    plan: pl.DataFrame, store: RunStore, left_out: Mapping[str, tuple[str, str]] = NONE
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(runs, curves) of every planned run of the language model, with the columns of planning/table.py, sorted.
 
-    `waived` has the reasons of the runs that count as left out, whatever is stored. Raises ValueError naming the runs
-    that have no record yet.
+    `left_out` has status and reason of the runs that do not count, whatever is stored. Raises ValueError naming the
+    other runs that have no record yet.
     """
-    results = _records(plan["run_id"].to_list(), store, waived)
+    results = _records(plan["run_id"].to_list(), store, left_out)
     errors = _errors(plan, results, store)
     rows = [
         {
@@ -50,26 +54,28 @@ def collect(plan: pl.DataFrame, store: RunStore, waived: Mapping[str, str] = NON
     return runs, curves.sort("run_id", "tokens")
 
 
-def collect_laws(specs: list[RunSpec], store: RunStore, results: Path, waived: Mapping[str, str] = NONE) -> None:
+def collect_laws(
+    specs: list[RunSpec], store: RunStore, results: Path, left_out: Mapping[str, tuple[str, str]] = NONE
+) -> None:
     """Writes laws/<name>/{runs,curves}.parquet into the folder `results` for every law that `specs` has runs of."""
     (results / "laws").mkdir(parents=True, exist_ok=True)
     for name in sorted({spec.experiment for spec in specs}):
         folder = results / "laws" / name
         folder.mkdir(exist_ok=True)
-        runs, curves = collect_law([spec for spec in specs if spec.experiment == name], store, waived)
+        runs, curves = collect_law([spec for spec in specs if spec.experiment == name], store, left_out)
         runs.write_parquet(folder / "runs.parquet")
         curves.write_parquet(folder / "curves.parquet")
 
 
 def collect_law(
-    specs: list[RunSpec], store: RunStore, waived: Mapping[str, str] = NONE
+    specs: list[RunSpec], store: RunStore, left_out: Mapping[str, tuple[str, str]] = NONE
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(runs, curves) of one law of learning mechanics, sorted by kind, seed and identity.
 
     Runs have the columns run_id, kind, seed, status, reason, then one a setting (nested ones under dotted names, lists
     as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record yet.
     """
-    results = _records([spec.run_id for spec in specs], store, waived)
+    results = _records([spec.run_id for spec in specs], store, left_out)
     rows, curves = [], []
     for spec in sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id)):
         result = results[spec.run_id]
@@ -94,11 +100,11 @@ def judge_law(params: Params, name: str, results: Path) -> Judgement:
     without the runs that are waived.
     """
     runs, curves = law_tables(name, results)
-    waived, judge = runs.filter(pl.col("status") == "waived"), step(name, "judge")
+    waived, judge = runs.filter(pl.col("status") == WAIVED), step(name, "judge")
     if waived.is_empty() or reads(name) == LANGUAGE_MODEL:
         return judge(params.laws.tested[name], runs, curves)
     try:
-        judgement = judge(params.laws.tested[name], runs.filter(pl.col("status") != "waived"), curves)
+        judgement = judge(params.laws.tested[name], runs.filter(pl.col("status") != WAIVED), curves)
     except Exception as error:
         named = ", ".join(waived["run_id"])
         raise ValueError(
@@ -137,13 +143,11 @@ def read_findings(results: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
 
 
-def _records(run_ids: list[str], store: RunStore, waived: Mapping[str, str]) -> dict[str, dict]:
-    results = {
-        run_id: {"status": "waived", "reason": waived[run_id], "scalars": {}}
-        if run_id in waived
-        else store.result(run_id)
-        for run_id in run_ids
-    }
+def _records(run_ids: list[str], store: RunStore, left_out: Mapping[str, tuple[str, str]]) -> dict[str, dict]:
+    results = {}
+    for run_id in run_ids:
+        status, reason = left_out.get(run_id, (None, None))
+        results[run_id] = {"status": status, "reason": reason, "scalars": {}} if status else store.result(run_id)
     missing = [run_id for run_id, result in results.items() if result is None]
     if missing:
         raise ValueError(

@@ -11,7 +11,7 @@ from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.planning.waivers import read_waivers, waived_runs
-from pipeline.results import collect, collect_laws
+from pipeline.results import WAIVED, collect, collect_laws
 from pipeline.stage import run_stage
 
 OUT = Path("results")
@@ -22,7 +22,7 @@ def main() -> None:
     params = read_params()
     plan, specs = read_plan(Path("plan/runs.parquet"))
     store = RunStore(Path.cwd())
-    waived = waived_runs(specs, read_waivers(store.root))
+    waived = {run_id: (WAIVED, why) for run_id, why in waived_runs(specs, read_waivers(store.root)).items()}
     runs, curves = collect(plan.filter(pl.col("experiment") == LANGUAGE_MODEL), store, waived)
     OUT.mkdir(exist_ok=True)
     runs.write_parquet(OUT / "runs.parquet")

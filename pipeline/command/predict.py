@@ -18,8 +18,8 @@ from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.prediction import Budget, Prediction, Predictor
 from pipeline.plain import plain
 
-FINDINGS = Path("results/findings.json")
-DRAWS = Path("results/fit/language_model/draws.csv")
+FINDINGS, DRAWS = "findings.json", "fit/language_model/draws.csv"
+"""In the folder of results."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,22 @@ def read_fit(path: str) -> Source:
     )
 
 
-def read_study() -> Source:
-    """The law of the study in this folder. Raises ValueError where there is none, or none that may predict."""
-    if not FINDINGS.exists():
-        raise ValueError(f"{FINDINGS}: no study here yet; run `make study`, or name a fit by --from")
-    summary = _json(FINDINGS).get("experiments", {}).get("language_model", {}).get("summary", {})
+def read_study(results: Path = Path("results")) -> Source:
+    """The law of the study with this folder of results. Raises ValueError where there is none, or none that may
+    predict."""
+    findings, draws = results / FINDINGS, results / DRAWS
+    if not findings.exists():
+        raise ValueError(f"{findings}: no study here yet; run `make study`, or name a fit by --from")
+    summary = _json(findings).get("experiments", {}).get("language_model", {}).get("summary", {})
     if not summary.get("forecast"):
         raise ValueError(
-            f"{FINDINGS}: experiments.language_model.summary.forecast: this study has no law that predicts"
+            f"{findings}: experiments.language_model.summary.forecast: this study has no law that predicts"
         )
-    if not DRAWS.exists():
-        raise ValueError(f"{DRAWS}: no such file; run `make study`")
-    table = pl.read_csv(DRAWS, infer_schema_length=None)
+    if not draws.exists():
+        raise ValueError(f"{draws}: no such file; run `make study`")
+    table = pl.read_csv(draws, infer_schema_length=None)
     columns = [name for name in table.columns if name.startswith("theta_")]
-    return Source(_predictor(str(FINDINGS), summary["forecast"], table.select(columns).to_numpy()), str(FINDINGS))
+    return Source(_predictor(str(findings), summary["forecast"], table.select(columns).to_numpy()), str(findings))
 
 
 def of_budget(source: Source, given: dict[str, float], columns: dict[str, float]) -> dict[str, Any]:

@@ -27,9 +27,10 @@ def retry(arguments: argparse.Namespace) -> None:
     Raises ValueError for a run that is not known, or neither failed nor waived; nothing is changed then.
     """
     from pipeline.execution.driver_lock import only_driver
+    from pipeline.execution.run_store import RunStore
     from pipeline.planning.waivers import read_waivers, write_waivers
 
-    store = _store()
+    store = RunStore(Path.cwd())
     with only_driver(store.root):
         waivers = read_waivers(store.root)
         states = {run_id: _state(run_id, store, waivers) for run_id in _named(arguments.runs, store, waivers)}
@@ -50,9 +51,10 @@ def waive(arguments: argparse.Namespace) -> None:
     Raises ValueError for a run that is not known or did not fail, or without a reason; nothing is changed then.
     """
     from pipeline.execution.driver_lock import only_driver
+    from pipeline.execution.run_store import RunStore
     from pipeline.planning.waivers import read_waivers, write_waivers
 
-    store, reason = _store(), " ".join(arguments.reason.split())
+    store, reason = RunStore(Path.cwd()), " ".join(arguments.reason.split())
     if not reason:
         raise ValueError("--reason: an empty text is no reason")
     with only_driver(store.root):
@@ -65,13 +67,6 @@ def waive(arguments: argparse.Namespace) -> None:
         write_waivers(store.root, waivers | dict.fromkeys(chosen, reason))
     for run_id in chosen:
         print(f"{run_id}: waived; commit waivers.json")
-
-
-def _store():
-    from pipeline.execution.run_store import RunStore
-    from pipeline.params import read_params
-
-    return RunStore(Path.cwd(), read_params().train.storage)
 
 
 def _state(run_id: str, store, waivers: dict[str, str]) -> str:

@@ -37,7 +37,7 @@ MEASURED = {
     "bits_per_byte": (pl.Float64, "validation loss, bits a byte of text"),
     "loss_se_level": (pl.Float64, "standard error of the level of the loss from the choice of validation windows"),
     "loss_se_compared": (pl.Float64, "the same, after the part common to all models is removed: what comparisons see"),
-    "status": (pl.String, "finished, diverged, failed or waived"),
+    "status": (pl.String, "finished, diverged, failed or waived; missing in a partial report"),
     "reason": (pl.String, "why a run is excluded; null for a finished run"),
 }
 CURVES = {

@@ -28,3 +28,9 @@ def planned(quiet, tmp_path) -> Path:
     for name in ("runs", "telemetry", "results", "reports", "scratch"):
         shutil.rmtree(folder / name)
     return folder
+
+
+@pytest.fixture
+def finished(quiet, tmp_path) -> Path:
+    """A copy of the finished study."""
+    return Path(shutil.copytree(quiet, tmp_path / "finished"))

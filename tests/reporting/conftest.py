@@ -19,6 +19,12 @@ from pipeline.params import read_params
 from tests.small_study import MANIFEST
 
 _ROOT = Path(__file__).parents[2]
+_BUILD = """
+from pathlib import Path
+from pipeline.params import read_params
+from pipeline.reporting.study_report import write_report
+write_report(read_params(), Path(), Path())
+"""
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(_ROOT)}
 TRUTH = {"E": 0.81, "A": 28.3, "alpha": 0.354, "B": 73.1, "beta": 0.358, "q": 1.48}
 WIDTHS, TOKENS, DEPTH, CONTEXT = (32, 48, 64, 96), (150_000, 300_000, 600_000, 1_200_000), 3, 64
@@ -204,7 +210,7 @@ def report(make_study: Callable[..., Path]) -> Path:
 def build_report(root: Path) -> Path:
     """The study in `root` after the report stage, less its MLflow mirror."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "from stages.report import write_report; write_report()"],
+        [sys.executable, "-W", "error", "-c", _BUILD],
         cwd=root,
         env=_ENVIRONMENT,
         capture_output=True,
