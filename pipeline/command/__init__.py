@@ -25,8 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
-    from pipeline.command import fit, laws, predict, quarantine
-    from pipeline.command import partial as partial_report
+    from pipeline.command import fit, laws, predict, quarantine, report
 
     parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         ("fit", fit, fit.add_arguments, fit.command),
         ("predict", predict, predict.add_arguments, predict.command),
         ("laws", laws, laws.add_arguments, laws.command),
-        ("report", partial_report, partial_report.add_arguments, partial_report.command),
+        ("report", report, report.add_arguments, report.command),
         ("retry", quarantine.retry, quarantine.add_retry_arguments, quarantine.retry),
         ("waive", quarantine.waive, quarantine.add_waive_arguments, quarantine.waive),
     ):
