@@ -259,7 +259,8 @@ class Executor:
 def _telemetry(attempt: Attempt, ended: Ended, request: Request) -> dict:
     seconds, result = attempt.earlier + ended.seconds, ended.result
     trained = result.done - result.resumed_from
-    noted = spikes(result.curve["tokens"], result.curve["train_loss"]) if "train_loss" in result.curve else []
+    named = result.curve.keys() >= {"tokens", "train_loss"}
+    noted = spikes(result.curve["tokens"], result.curve["train_loss"]) if named else []
     return {
         "seconds": seconds,
         "tokens": trained,
