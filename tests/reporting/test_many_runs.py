@@ -62,6 +62,7 @@ def test_the_page_shows_the_first_rows_and_the_file_all(study: Path, page: Page)
     listed = pl.read_csv(page.files["tables/runs.csv"].encode())
     assert listed["run_id"].to_list() == runs["run_id"].to_list()
     assert len(page.html.encode()) < 3e6
+    assert "Of more than 2000 evenly spaced ones stand for all" in page.html
 
 
 def test_figures_mark_a_part_of_the_points_and_say_which(study: Path, page: Page) -> None:

@@ -46,7 +46,7 @@ def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame,
         tables=law_tables(summary, tables),
         checks=check_tables(summary, tables),
         runs=(),
-        methods=methods(settings, summary["estimator"]),
+        methods=methods(settings, summary["estimator"], len(tables["points"])),
     )
 
 

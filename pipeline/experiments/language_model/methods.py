@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.fitting.points import LARGE
 from pipeline.params import LanguageModel
 from pipeline.reporting.chapter import Method
 
@@ -165,12 +166,22 @@ _RATES = Method(
 )
 
 
-def methods(settings: LanguageModel, estimator: str) -> tuple[Method, ...]:
-    """The methods that these settings use, with the estimator in words."""
+_MANY = Method(
+    "Many runs",
+    f"The laws above are fitted to every run, and their lack of fit is tested on every run. Of more than {LARGE} "
+    "evenly spaced ones stand for all where hundreds of fits are made: starts, hold-outs, cut-offs (whose tests still "
+    "count all runs of a subset), the map, the profile, the envelope and the choice of next runs. Resamples and "
+    "influence then take one step from the fit, along the changed gradient.",
+)
+
+
+def methods(settings: LanguageModel, estimator: str, num_points: int) -> tuple[Method, ...]:
+    """The methods that these settings use on so many points of the law, with the estimator in words."""
     used = [
         replace(method, text=f"{method.text}{estimator}.") if method.heading == "Estimation" else method
         for method in _ALWAYS
     ]
     more = [_TRUNK] if settings.schedule.kind == "wsd" else []
     more += [_RATES] if settings.model.parametrization == "mup" else []
+    more += [_MANY] if num_points > LARGE else []
     return (*used[:-1], *more, used[-1])
