@@ -7,7 +7,7 @@ moves theta to the edge of about its 50 % region.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.fitting.estimators import MAD_TO_SD
 from pipeline.fitting.laws.law import log_losses
 from pipeline.fitting.newton import BLOCK
-from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent
+from pipeline.fitting.points import LARGE
+from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent, thinned_fit
 from pipeline.fitting.solver import CONDITION_LIMIT, Fit, raw_theta
 from pipeline.fitting.uncertainty import Bootstrap
 
@@ -133,6 +134,13 @@ def noise(fit: Fit) -> Noise:
     K = 1.0 + len(fit.theta) / num_cells * float(np.average((second / q - 1.0) ** 2, weights=w))
     variance = max(K**2 * float(score.mean()) / q**2 * small, float(np.finfo(float).tiny))
     return Noise(variance, 2.0 / (q * variance) if freedom > 0 else np.nan, freedom)
+
+
+def thinned_with_noise(fit: Fit) -> tuple[Fit, Noise]:
+    """(the fit to at most LARGE of its runs, the noise of all of them in units of its objective)."""
+    few, share = thinned_fit(fit, LARGE)
+    scale = noise(fit)
+    return few, replace(scale, variance=scale.variance / share, per_objective=scale.per_objective * share)
 
 
 def objectives(fit: Fit, theta: NDArray) -> NDArray[np.float64]:

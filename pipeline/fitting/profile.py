@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtri
 
-from pipeline.fitting.influence import Noise, noise, objectives
+from pipeline.fitting.influence import objectives, thinned_with_noise
 from pipeline.fitting.newton import minimise
-from pipeline.fitting.points import LARGE, Variables
-from pipeline.fitting.refits import tangent, thinned_fit
+from pipeline.fitting.points import Variables
+from pipeline.fitting.refits import tangent
 from pipeline.fitting.solver import Fit, raw_theta
 from pipeline.fitting.starts import log_bounds
 
@@ -77,7 +77,7 @@ def profile(fit: Fit, name: str, num_values: int = 41) -> Profile:
     if num_values < 3:
         raise ValueError(f"num_values: {num_values} is fewer than 3")
     fit, bounds = _in_raw_units(fit, name)
-    fit, scale = _thinned(fit)
+    fit, scale = thinned_with_noise(fit)
     held = _Held(fit, (name,))
     known = np.isfinite(scale.per_objective)
     level = float(fdtri(1, scale.freedom, 0.95)) if known else np.nan
@@ -113,7 +113,7 @@ def objective_map(
         raise ValueError(f"first, second, size: {first}, {second}, {size}; need two parameters and at least 3 values")
     if mixed := [name for name in (first, second) if _mixes(fit, name)]:
         raise ValueError(f"name: {mixed[0]} of the law {fit.form.name} mixes with an exponent in raw units")
-    fit, scale = _thinned(fit)
+    fit, scale = thinned_with_noise(fit)
     held, (low, high) = _Held(fit, (first, second), smooth=True), log_bounds(fit.form, fit.points)
     error = reach * np.sqrt(scale.variance * np.diag(held.covariance))
     edges = np.clip(held.estimate + np.outer([-1.0, 0.0, 1.0], error), low[held.indices], high[held.indices])
@@ -207,13 +207,6 @@ class _Held:
         whole = np.repeat(self.fit.theta[None], len(theta), axis=0)
         whole[:, self.indices[place]] = theta
         return self.fit.form.values(raw_theta(self.fit.form, whole, self.fit.points))[self.names[place]]
-
-
-def _thinned(fit: Fit) -> tuple[Fit, Noise]:
-    """(the fit to at most LARGE of its runs, the noise of all of them in units of its objective)."""
-    few, share = thinned_fit(fit, LARGE)
-    scale = noise(fit)
-    return few, replace(scale, variance=scale.variance / share, per_objective=scale.per_objective * share)
 
 
 def _spread(low: float, centre: float, high: float, num: int, exponential: bool = False) -> NDArray[np.float64]:

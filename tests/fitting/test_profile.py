@@ -192,7 +192,7 @@ def test_a_thinned_profile_is_that_of_all_runs(monkeypatch):
     sizes, tokens = np.exp(random.uniform(np.log(1e6), np.log(1e9), 5000)), np.exp(random.uniform(18.4, 24.1, 5000))
     found = fit(Chinchilla, sizes, tokens, noisy(5, sizes=sizes, tokens=tokens), Huber())
     thinned = profile(found, "E", num_values=9)
-    monkeypatch.setattr("pipeline.fitting.profile.LARGE", len(sizes))
+    monkeypatch.setattr("pipeline.fitting.influence.LARGE", len(sizes))
     whole = profile(found, "E", num_values=9)
     width = whole.interval[1] - whole.interval[0]
     assert thinned.values[np.argmin(thinned.statistic)] == pytest.approx(found.law.E, abs=0.1 * width)
