@@ -93,9 +93,7 @@ class Cluster:
         if address:
             _join(address, options)
         else:
-            # Ray starts its workers at niceness 15: beside any other program they would stand still.
-            system = {"worker_niceness": 0}
-            ray.init(address="local", num_cpus=num_workers(), include_dashboard=False, _system_config=system, **options)
+            _begin(num_workers(), options)
         try:
             self.capacity = _capacity(address)
         except BaseException:
@@ -149,6 +147,15 @@ def _answers(address: str) -> bool:
     except (OSError, OverflowError):
         return False
     return True
+
+
+def _begin(num_cpus: int, options: dict) -> None:
+    # Ray starts its workers at niceness 15: beside any other program they would stand still.
+    system = {"worker_niceness": 0}
+    try:
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _system_config=system, **options)
+    except Exception as error:  # Ray has no narrower class for a node that does not start in time.
+        raise ConnectionError(f"ray: no session starts on this machine ({_first_line(error)}); {KEPT}") from error
 
 
 def _join(address: str, options: dict) -> None:

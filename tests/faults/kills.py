@@ -116,9 +116,9 @@ def _strike(folder: Path, kill: Kill, seconds: float, draw: random.Random, tally
     struck = bool(victims) and _kill(draw.choice(victims), kill.victim)
     printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
     tally.struck[kill.victim, kill.stage] += struck
-    if kill.victim == "worker" and process.returncode:
+    if struck and kill.victim == "worker" and process.returncode:
         tally.wrong.append(f"{kill}: the driver did not go on: {printed}")
-    if kill.victim == "node" and "Traceback" in printed:
+    if struck and kill.victim == "node" and "Traceback" in printed:
         tally.wrong.append(f"{kill}: the driver did not end in one line: {printed}")
     after, whole = _finished(folder), record(quiet)
     tally.wrong += [f"{kill}: {name} is gone or has changed" for name in before if before[name] != after.get(name)]

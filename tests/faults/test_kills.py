@@ -15,7 +15,6 @@ def test_six_kills_lose_nothing(timed, tmp_path):
     tally = campaign(quiet, seconds, tmp_path, kills=6, seed=9)
     assert not tally.wrong, tally.table()
     assert tally.struck.total() == 6
-    assert {victim for victim, _ in tally.struck} >= {"worker", "node"}
 
 
 def test_every_victim_and_stage_is_drawn():
