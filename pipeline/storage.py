@@ -5,6 +5,7 @@ STUDY_STORAGE names the place that every node of a cluster reaches; a local path
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -20,7 +21,7 @@ PATIENCE_SECONDS = 120.0
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 """Where a file appears by one request, whole or not at all, and folders need not exist."""
-LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+LASTING = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 """Faults that waiting does not mend."""
 
 Done = TypeVar("Done")
@@ -93,21 +94,18 @@ def upload(source: Path, uri: str) -> None:
 def download(uri: str, target: Path) -> None:
     """Copies the file `uri` to `target`, of whatever size. OSError naming `uri` when it is not there."""
     filesystem, path = fsspec.core.url_to_fs(uri)
-    try:
-        _patiently(filesystem, uri, lambda: filesystem.get_file(path, str(target)))
-    except FileNotFoundError:
-        raise OSError(f"{uri}: there is no such file") from None
+    _patiently(filesystem, uri, lambda: filesystem.get_file(path, str(target)))
 
 
 def _patiently(filesystem: object, uri: str, work: Callable[[], Done], patience: float = PATIENCE_SECONDS) -> Done:
-    """What `work` gives, tried again with growing waits while its faults may pass. FileNotFoundError of a read passes
-    through; any other fault becomes an OSError that names `uri`."""
+    """What `work` gives, tried again with growing waits while its faults may pass. Those that last, or outlast
+    `patience` seconds, become an OSError that names `uri`: FileNotFoundError where nothing is there."""
     began, wait, tries = time.monotonic(), FIRST_WAIT, 1
     while True:
         try:
             return work()
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", uri) from error
         except Exception as error:
             spent = time.monotonic() - began
             if _is_local(filesystem) or not (isinstance(error, OSError) or _of_a_client(error)):

@@ -17,7 +17,6 @@ import torch
 
 from pipeline.corpus.prepare import prepare_corpus
 from pipeline.corpus.shards import MANIFEST, open_corpus, write_manifest
-from pipeline.execution.cluster import Cluster
 from pipeline.execution.digests import DIGESTS, seal
 from pipeline.execution.run_store import RunStore
 from pipeline.params import BytesTokenizer, Prepare, TextSource
@@ -378,18 +377,33 @@ def test_the_pages_of_mlflow_are_for_this_machine_alone(tmp_path):
 
 
 def test_a_stranger_without_the_token_cannot_use_the_ray_of_a_study(tmp_path):
-    code = "import ray; ray.init(address='{}', log_to_driver=False); print(ray.cluster_resources())"
-    with Cluster():
-        import ray
-
-        address = ray.get_runtime_context().gcs_address
-        command = [sys.executable, "-c", code.format(address)]
+    study = """
+import sys, ray
+from pipeline.execution.cluster import Cluster
+with Cluster():
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+    guest = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print(ray.cluster_resources())"
+    host = subprocess.Popen(
+        [sys.executable, "-c", study],
+        cwd=tmp_path,
+        env=environment(ROOT),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with host:
+        address = host.stdout.readline().strip()
         answers = {}
-        for token in ("0" * 64, None):
-            extra = {"RAY_AUTH_MODE": "token"} | ({"RAY_AUTH_TOKEN": token} if token else {})
-            answers[token] = subprocess.run(
-                command, cwd=tmp_path, env=environment(ROOT, **extra), capture_output=True, text=True, timeout=120
+        for name, token in {"stranger": {"RAY_AUTH_TOKEN": "0" * 64}, "owner": {}}.items():
+            answers[name] = subprocess.run(
+                [sys.executable, "-c", guest, address],
+                cwd=tmp_path,
+                env=environment(ROOT, RAY_AUTH_MODE="token", **token),
+                capture_output=True,
+                text=True,
             )
-    assert answers["0" * 64].returncode != 0
-    assert "uthenticat" in answers["0" * 64].stderr
-    assert answers[None].returncode == 0, answers[None].stderr
+    assert answers["stranger"].returncode != 0
+    assert "uthenticat" in answers["stranger"].stderr
+    assert answers["owner"].returncode == 0, answers["owner"].stderr

@@ -1,7 +1,8 @@
 """The training step on a CPU core as machine code, by Numba: no autograd, no dispatch, nothing between the arithmetic.
 
 Code once compiled is kept beside the sources under a name that changes with any of them, since Numba itself looks only
-at the file that a function stands in, not at those of the functions that it calls; and with the processor.
+at the file that a function stands in, not at those of the functions that it calls; with the processor, and with the
+folder, since Numba knows code by the place of its source.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 _folder = Path(__file__).parent
 _sources = b"".join(path.read_bytes() for path in sorted(_folder.glob("*.py")))
 _processor = f"{get_host_cpu_name()} {get_host_cpu_features().flatten()}"
-_kept = _folder / "__pycache__" / hashlib.sha256(_sources + _processor.encode()).hexdigest()[:16]
+_kept = _folder / "__pycache__" / hashlib.sha256(_sources + f"{_processor}{_folder}".encode()).hexdigest()[:16]
 if os.access(_folder, os.W_OK):
     numba.config.CACHE_DIR = str(_kept)
 
