@@ -8,7 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
+from pipeline.execution.digests import DIGESTS, seal
 from pipeline.execution.executor import Event
+from pipeline.storage import Damaged
 from pipeline.tracking import mirror, mirror_beside, run_mirror, track_all
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.stage_records import OUTPUTS
@@ -81,7 +83,7 @@ def test_runs_are_mirrored_as_they_end_and_once(toy: Toy):
 
 def test_a_fault_of_ours_in_the_thread_is_raised_at_the_end(toy: Toy):
     toy.plan()
-    with pytest.raises(FileNotFoundError, match=r"spec\.json"), run_mirror(toy.store) as track:
+    with pytest.raises(Damaged, match=r"digests\.json: No such file"), run_mirror(toy.store) as track:
         track(Event("finished", toy.specs[0]))
 
 
@@ -194,9 +196,12 @@ def test_a_run_that_was_cut_off_or_trained_again_is_replaced(toy: Toy):
     track_all()
     [run] = toy.training_runs()
     assert run.info.status == "FINISHED"
-    (toy.root / "runs" / toy.specs[0].run_id / "result.json").write_text(
+    folder = toy.store.folder(toy.specs[0].run_id)
+    (folder / "result.json").write_text(
         json.dumps({"status": "finished", "reason": None, "done": 9, "scalars": {"loss": 2.5}})
     )
+    (folder / DIGESTS).unlink()
+    seal(folder)
     track_all()
     [run] = toy.training_runs()
     assert run.data.metrics["loss"] == 2.5
