@@ -1,5 +1,8 @@
-/* A wall clock that jumps: every two seconds by a day, forth and back. Loaded in front of the C library. */
+/* A wall clock that jumps: every two seconds by a day, forth and back. Loaded in front of the C library.
+   Ray's own servers keep the true one: their handshake can hang on a jump, with or without this project. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -7,6 +10,8 @@
 
 static long shift(void) {
     struct timespec now;
+    const char *name = program_invocation_short_name;
+    if (name && (!strcmp(name, "raylet") || !strcmp(name, "gcs_server"))) return 0;
     syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
     return (now.tv_sec / 2 % 3 - 1) * 86400L;
 }

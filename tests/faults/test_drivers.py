@@ -71,7 +71,7 @@ def test_a_store_that_is_read_only_is_named_in_one_line(planned, place, named):
 
 
 def test_a_clock_that_jumps_by_days_changes_nothing(planned, quiet, tmp_path):
-    """Every process of the study, Ray's included, sees the wall clock jump by a day every two seconds."""
+    """The driver and its workers see the wall clock jump by a day every two seconds."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("no C compiler to make a clock with")
