@@ -1,8 +1,6 @@
 """The study on a cluster of several nodes, parts of which are killed under it: the same bytes as undisturbed."""
 
 import json
-import os
-import signal
 
 import psutil
 import pytest
@@ -33,6 +31,23 @@ def processes_below(node):
     return [child for child in raylet.children(recursive=True) if child.name() == "ray::_events"]
 
 
+def held(node):
+    """A process of the node, stopped while it carries out a run."""
+    found = []
+
+    def hold():
+        for process in processes_below(node):
+            process.suspend()
+            if process.name() == "ray::_events":
+                found.append(process)
+                return True
+            process.resume()
+        return False
+
+    wait_for(hold, "run on the node")
+    return found[0]
+
+
 def lost(folder):
     """Workers lost in all runs of a study, as its telemetry says."""
     return sum(json.loads(path.read_text())["lost"] for path in (folder / "telemetry").glob("*.json"))
@@ -47,9 +62,9 @@ def same_tables(folder, quiet):
 def test_a_killed_worker_and_a_killed_node_cost_nothing_but_time(nodes, planned, quiet):
     driver = start(planned, *of_stage("train"), RAY_ADDRESS=nodes.address)
     first, second = nodes.worker_nodes
-    wait_for(lambda: list(planned.glob("runs/*/result.json")) and processes_below(first), "run on the first node")
-    os.kill(processes_below(first)[0].pid, signal.SIGKILL)
-    wait_for(lambda: processes_below(second), "run on the second node")
+    wait_for(lambda: list(planned.glob("runs/*/result.json")), "finished run")
+    held(first).kill()
+    held(second)
     nodes.remove_node(second, allow_graceful=False)
     printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
@@ -77,7 +92,7 @@ def test_without_its_head_the_driver_ends_in_one_line_and_the_next_goes_on(nodes
         printed = run_stage(planned, "train", RAY_ADDRESS=again.address)
     finally:
         again.shutdown()
-    assert "0 reused" not in printed
+    assert ", 0 reused" not in printed
     assert record(planned).items() >= kept.items()
     assert record(planned) == record(quiet)
 
