@@ -30,8 +30,9 @@ class World:
         return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()
 
     def part(self, rows: np.ndarray) -> np.ndarray:
-        """The rows that are this process's share: every `size`-th."""
-        return rows[self.rank :: self.size]
+        """The rows that are this process's share: every `size`-th, one after the other in memory, as compiled code that
+        was made for whole batches wants them."""
+        return np.ascontiguousarray(rows[self.rank :: self.size])
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replaces each of `tensors`, which have one dtype and lie on one device, by its sum over all processes.
