@@ -18,11 +18,17 @@ from pipeline.params import Params
 from pipeline.plain import flatten
 from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
+from pipeline.planning.waivers import read_waivers, waived_runs
 
 WAIVED, MISSING = "waived", "missing"
 """The status of a run that a study goes on without, and of one that a partial report does not have yet."""
 NONE: Mapping[str, tuple[str, str]] = MappingProxyType({})
 EXCLUDED = ["run_id", "kind", "seed", "status", "reason"]
+
+
+def waived(specs: list[RunSpec], root: Path) -> dict[str, tuple[str, str]]:
+    """run_id -> status and reason of the runs of a plan that waivers.json in `root` leaves out."""
+    return {run_id: (WAIVED, why) for run_id, why in waived_runs(specs, read_waivers(root)).items()}
 
 
 def collect(
@@ -100,18 +106,18 @@ def judge_law(params: Params, name: str, results: Path) -> Judgement:
     without the runs that are waived.
     """
     runs, curves = law_tables(name, results)
-    waived, judge = runs.filter(pl.col("status") == WAIVED), step(name, "judge")
-    if waived.is_empty() or reads(name) == LANGUAGE_MODEL:
+    absent, judge = runs.filter(pl.col("status") == WAIVED), step(name, "judge")
+    if absent.is_empty() or reads(name) == LANGUAGE_MODEL:
         return judge(params.laws.tested[name], runs, curves)
     try:
         judgement = judge(params.laws.tested[name], runs.filter(pl.col("status") != WAIVED), curves)
     except Exception as error:
-        named = ", ".join(waived["run_id"])
+        named = ", ".join(absent["run_id"])
         raise ValueError(
             f"waivers.json: {name} cannot be judged without {named} ({type(error).__name__}: {error});"
             f" study retry, or laws.{name}.on: false in params.yaml"
         ) from error
-    return replace(judgement, tables=judgement.tables | {"excluded": waived.select(EXCLUDED)})
+    return replace(judgement, tables=judgement.tables | {"excluded": absent.select(EXCLUDED)})
 
 
 def law_tables(name: str, results: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -40,18 +40,16 @@ def command(arguments: argparse.Namespace) -> int:
 def _run(params, plans: dict, store) -> dict[str, str]:
     """Trains, judges and draws the laws of `plans`; run_id -> reason of the runs that failed, whose laws stay as they
     were."""
-    from pipeline.planning.waivers import read_waivers, waived_runs
     from pipeline.reporting.inputs import read_tables
     from pipeline.reporting.law_parts import law_part
     from pipeline.reporting.report import files_of, write_files
-    from pipeline.results import collect_laws, judge_law, read_findings, write_judgements
+    from pipeline.results import collect_laws, judge_law, read_findings, waived, write_judgements
     from pipeline.study import train_runs
 
     specs = [spec for runs in plans.values() for spec in runs]
     failed = train_runs(specs, store, params.train, TOKENS)
     whole = [name for name, runs in plans.items() if not any(spec.run_id in failed for spec in runs)]
-    waived = waived_runs(specs, read_waivers(store.root))
-    collect_laws([spec for name in whole for spec in plans[name]], store, RESULTS, waived)
+    collect_laws([spec for name in whole for spec in plans[name]], store, RESULTS, waived(specs, store.root))
     write_judgements({name: judge_law(params, name, RESULTS) for name in whole}, RESULTS)
     judged = read_findings(RESULTS)
     for name in whole:

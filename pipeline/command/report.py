@@ -37,15 +37,14 @@ def command(arguments: argparse.Namespace) -> None:
     from pipeline.params import read_params
     from pipeline.planning.run_spec import SETTLED
     from pipeline.planning.table import read_plan
-    from pipeline.planning.waivers import read_waivers, waived_runs
     from pipeline.reporting.study_report import write_report
-    from pipeline.results import MISSING, WAIVED, collect, collect_laws, judge_law, write_judgements
+    from pipeline.results import MISSING, collect, collect_laws, judge_law, waived, write_judgements
 
     if not Path("plan/runs.parquet").exists():
         raise ValueError("plan/runs.parquet: no such file; plan a study first (make study, or dvc repro plan)")
     params, store = read_params(), RunStore(Path.cwd())
     plan, specs = read_plan(Path("plan/runs.parquet"))
-    left_out = {run_id: (WAIVED, why) for run_id, why in waived_runs(specs, read_waivers(store.root)).items()}
+    left_out = waived(specs, store.root)
     states = {spec.run_id: store.status(spec.run_id) for spec in specs if spec.run_id not in left_out}
     missing = {run_id: STATES[state] for run_id, state in states.items() if state not in (*SETTLED, "failed")}
     left_out |= {run_id: (MISSING, why) for run_id, why in missing.items()}

@@ -12,6 +12,7 @@ from pipeline.planning.table import read_plan
 from pipeline.storage import Damaged
 from pipeline.training.checkpoint import read_checkpoint
 from tests.faults.project import of_stage, record, run_stage, say
+from tests.test_pipeline import ROOT
 
 RECORD = (
     "spec.json",
@@ -154,6 +155,8 @@ def test_nothing_is_trained_on_a_damaged_corpus_and_prepare_makes_it_again(plann
     assert "train.bin is damaged: it does not have the sha256 in manifest.json" in printed.splitlines()[-1]
     assert "Traceback" not in printed
     assert not list((planned / "runs").iterdir())
+    for name in ("pipeline", "stages", "tests"):  # the corpus is the code, which the project of this test does without
+        shutil.copytree(ROOT / name, planned / name, ignore=shutil.ignore_patterns("__pycache__"))
     run_stage(planned, "prepare")
     for path in (planned / "data/tokens").iterdir():
         assert path.read_bytes() == (quiet / "data/tokens" / path.name).read_bytes()
