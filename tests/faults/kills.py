@@ -24,7 +24,17 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.project import STAGES, drop_code, make_project, of_stage, record, run_stage, start, workers_of
+from tests.faults.project import (
+    STAGES,
+    drop_code,
+    make_project,
+    of_stage,
+    output_of,
+    record,
+    run_stage,
+    start,
+    workers_of,
+)
 from tests.test_pipeline import copy_project
 
 VICTIMS = ("driver", "group", "worker", "node")
@@ -32,7 +42,6 @@ MOMENTS = ("time", "checkpoint", "record")
 EVERY_STAGE = ("prepare", *STAGES)
 WEIGHTS = (1, 1, 6, 1, 1, 1)
 KILLS_A_STUDY = 6
-PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def _strike(folder: Path, kill: Kill, seconds: float, draw: random.Random, tally
         victims = _victims(process.pid, kill.victim) if due() else []
         time.sleep(0.0005)
     struck = bool(victims) and _kill(draw.choice(victims), kill.victim)
-    printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    printed = output_of(process)
     tally.struck[kill.victim, kill.stage] += struck
     if struck and kill.victim == "worker" and process.returncode:
         tally.wrong.append(f"{kill}: the driver did not go on: {printed}")

@@ -1,6 +1,8 @@
 """A project of its own for every disturbance: the code of this one with the small study, carried out stage by stage."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -58,8 +60,18 @@ def start(folder: Path, *command: str, **extra: str) -> subprocess.Popen:
 def say(folder: Path, *command: str, **extra: str) -> tuple[int, str]:
     """(exit code, output) of a command in the project."""
     process = start(folder, *command, **extra)
-    printed, _ = process.communicate()
+    printed = output_of(process)
     return process.returncode, printed
+
+
+def output_of(process: subprocess.Popen) -> str:
+    """What a command prints until it ends; it is killed, with its group, when waiting for it is cut off."""
+    try:
+        return process.communicate()[0]
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
 
 
 def run_stage(folder: Path, stage: str, **extra: str) -> str:

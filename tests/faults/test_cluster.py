@@ -7,7 +7,7 @@ import pytest
 from ray.cluster_utils import Cluster as Nodes
 
 from pipeline.execution.cluster import Cluster, num_workers
-from tests.faults.project import make_troubled, of_stage, record, run_stage, say, start, study, wait_for
+from tests.faults.project import make_troubled, of_stage, output_of, record, run_stage, say, start, study, wait_for
 
 STORE_BYTES = 80 << 20
 """The least object store that Ray accepts, nearly."""
@@ -66,7 +66,7 @@ def test_a_killed_worker_and_a_killed_node_cost_nothing_but_time(nodes, planned,
     held(first).kill()
     held(second)
     nodes.remove_node(second, allow_graceful=False)
-    printed, _ = driver.communicate()
+    printed = output_of(driver)
     assert driver.returncode == 0, printed
     assert printed.count("  retry ") == lost(planned) >= 2
     assert record(planned) == record(quiet)
@@ -78,7 +78,7 @@ def test_without_its_head_the_driver_ends_in_one_line_and_the_next_goes_on(nodes
     driver = start(planned, *of_stage("train"), RAY_ADDRESS=nodes.address)
     wait_for(lambda: list(planned.glob("runs/*/result.json")), "finished run")
     nodes.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
-    printed, _ = driver.communicate(timeout=120)
+    printed = output_of(driver)
     assert driver.returncode == 1, printed
     assert "Traceback" not in printed
     last = printed.strip().splitlines()[-1]
