@@ -25,7 +25,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from benchmarks.simulated_study import LAW, NOISE_SD, NUM_TOKEN_COUNTS, write_study
 from benchmarks.stopwatch import Seconds, measure, rounded
@@ -33,7 +32,7 @@ from pipeline.corpus.prepare import prepare_corpus
 from pipeline.execution.cluster import Cluster
 from pipeline.execution.executor import Executor, Policy
 from pipeline.execution.run_store import RunStore
-from pipeline.experiments.experiment import LANGUAGE_MODEL, StudyFacts, step
+from pipeline.experiments.experiment import StudyFacts, step
 from pipeline.fitting.analysis import analyse
 from pipeline.fitting.estimators import Huber
 from pipeline.fitting.laws import Chinchilla
@@ -41,7 +40,7 @@ from pipeline.fitting.runs import Runs
 from pipeline.params import Prepare, read_params
 from pipeline.planning.table import plan_table, read_plan
 from pipeline.reporting.study_report import write_report
-from pipeline.results import collect_law, judge_law, write_judgements
+from pipeline.results import collect_law, judge_study
 from pipeline.study import make_bill
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,11 +155,8 @@ def _elsewhere(work: Callable[..., None], *arguments: Path | int) -> None:
 
 
 def _judge(folder: Path) -> None:
-    params, results = read_params(folder / "params.yaml"), folder / "results"
-    runs, curves = (pl.read_parquet(results / f"{name}.parquet") for name in ("runs", "curves"))
-    judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
-    judgements |= {name: judge_law(params, name, results) for name in params.laws.tested}
-    write_judgements(judgements, results)
+    params = read_params(folder / "params.yaml")
+    judge_study(params, folder / "results", params.laws.tested)
 
 
 def _report(size: int, folder: Path) -> Seconds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,23 @@ EXCLUDED = ["run_id", "kind", "seed", "status", "reason"]
 def waived(specs: list[RunSpec], root: Path) -> dict[str, tuple[str, str]]:
     """run_id -> status and reason of the runs of a plan that waivers.json in `root` leaves out."""
     return {run_id: (WAIVED, why) for run_id, why in waived_runs(specs, read_waivers(root)).items()}
+
+
+def collect_study(
+    plan: pl.DataFrame,
+    laws: list[RunSpec],
+    store: RunStore,
+    results: Path,
+    left_out: Mapping[str, tuple[str, str]] = NONE,
+) -> pl.DataFrame:
+    """Writes runs.parquet and curves.parquet of the language model in `plan`, and the tables of the runs `laws` of laws
+    of learning mechanics, into the folder `results`; returns the first."""
+    runs, curves = collect(plan.filter(pl.col("experiment") == LANGUAGE_MODEL), store, left_out)
+    results.mkdir(exist_ok=True)
+    runs.write_parquet(results / "runs.parquet")
+    curves.write_parquet(results / "curves.parquet")
+    collect_laws(laws, store, results, left_out)
+    return runs
 
 
 def collect(
@@ -97,6 +114,14 @@ def collect_law(
             curves.append(store.curve(spec.run_id))
     runs = pl.DataFrame(rows, infer_schema_length=None)
     return runs, pl.concat(curves, how="diagonal_relaxed") if curves else pl.DataFrame({"run_id": []})
+
+
+def judge_study(params: Params, results: Path, laws: Iterable[str]) -> None:
+    """Writes what the tables in `results` say of the language model and of `laws`: findings.json and fit/ there."""
+    runs, curves = (pl.read_parquet(results / f"{name}.parquet") for name in ("runs", "curves"))
+    judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
+    judgements |= {name: judge_law(params, name, results) for name in laws}
+    write_judgements(judgements, results)
 
 
 def judge_law(params: Params, name: str, results: Path) -> Judgement:

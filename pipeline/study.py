@@ -18,7 +18,7 @@ from pipeline.experiments.experiment import LANGUAGE_MODEL, StudyFacts, step
 from pipeline.experiments.language_model.plan import describe
 from pipeline.params import Params, Train
 from pipeline.planning.bill import Bill, draw_bill
-from pipeline.planning.run_spec import RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec
 from pipeline.planning.waivers import read_waivers, waived_runs, with_descendants
 from pipeline.tracking import run_mirror
 
@@ -51,8 +51,10 @@ def _facts(params: Params, tokens: Path) -> StudyFacts:
 @dataclass(frozen=True)
 class Sorted:
     """The runs of a plan by what there is to do: `ready` to train or to reuse, `waived`, and held up because they, or
-    the run they start from, `failed`; the last two with a reason by run_id."""
+    the run they start from, `failed`; the last two with a reason by run_id. `held` is the status of every run in the
+    store."""
 
+    held: dict[str, str | None]
     ready: list[RunSpec]
     waived: dict[str, str]
     failed: dict[str, str]
@@ -61,23 +63,27 @@ class Sorted:
 def sort_out(specs: list[RunSpec], store: RunStore) -> Sorted:
     """The runs of a plan, with those that a study leaves alone told apart: a run that failed waits for a decision."""
     waived = waived_runs(specs, read_waivers(store.root))
+    held = {spec.run_id: store.status(spec.run_id) for spec in specs}
     failures = {
-        spec.run_id: store.result(spec.run_id)["reason"].strip().splitlines()[-1]
-        for spec in specs
-        if spec.run_id not in waived and store.status(spec.run_id) == "failed"
+        run_id: store.result(run_id)["reason"].strip().splitlines()[-1]
+        for run_id, status in held.items()
+        if run_id not in waived and status == "failed"
     }
-    rest = [spec for spec in specs if spec.run_id not in waived and not store.settled(spec.run_id)]
+    rest = [spec for spec in specs if spec.run_id not in waived and held[spec.run_id] not in SETTLED]
     failed = with_descendants(rest, failures, "failed")
-    return Sorted([spec for spec in specs if spec.run_id not in waived | failed], waived, failed)
+    return Sorted(held, [spec for spec in specs if spec.run_id not in waived | failed], waived, failed)
 
 
 def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
     """The bill of `specs` against what `store` holds."""
-    runs = sort_out(specs, store)
+    return _bill_of(sort_out(specs, store), store)
+
+
+def _bill_of(runs: Sorted, store: RunStore) -> Bill:
     throughput = Throughput(runs.ready, store)
     left_out = {"waived": len(runs.waived), "held up by a failure": len(runs.failed)}
     left_out = {what: number for what, number in left_out.items() if number}
-    return draw_bill(runs.ready, store.status, throughput.seconds, num_workers(), throughput.basis, left_out)
+    return draw_bill(runs.ready, runs.held.get, throughput.seconds, num_workers(), throughput.basis, left_out)
 
 
 def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path) -> dict[str, str]:
@@ -91,9 +97,9 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
     with only_driver(store.root):
         _set_damaged_aside(specs, store)
         runs = sort_out(specs, store)
-        if not all(store.settled(spec.run_id) for spec in runs.ready):
+        if not all(runs.held[spec.run_id] in SETTLED for spec in runs.ready):
             check_address()
-        bill = make_bill(specs, store)
+        bill = _bill_of(runs, store)
         print(bill.summary, flush=True)
         for folder in ("runs", "telemetry"):
             (store.root / folder).mkdir(exist_ok=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
-from pipeline.results import collect, collect_laws, waived
+from pipeline.results import collect_study, waived
 from pipeline.stage import run_stage
 
 OUT = Path("results")
@@ -21,15 +19,11 @@ def main() -> None:
     params = read_params()
     plan, specs = read_plan(Path("plan/runs.parquet"))
     store = RunStore(Path.cwd())
-    left_out = waived(specs, store.root)
-    runs, curves = collect(plan.filter(pl.col("experiment") == LANGUAGE_MODEL), store, left_out)
-    OUT.mkdir(exist_ok=True)
-    runs.write_parquet(OUT / "runs.parquet")
+    laws = [spec for spec in specs if spec.experiment != LANGUAGE_MODEL]
+    runs = collect_study(plan, laws, store, OUT, waived(specs, store.root))
     runs.write_csv(OUT / "runs.csv", float_precision=params.collect.round_digits)
-    curves.write_parquet(OUT / "curves.parquet")
     for status, count in runs.group_by("status").len().sort("status").iter_rows():
         print(f"{status}: {count} runs")
-    collect_laws([spec for spec in specs if spec.experiment != LANGUAGE_MODEL], store, OUT, left_out)
 
 
 if __name__ == "__main__":

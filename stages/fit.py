@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
-from pipeline.experiments.experiment import LANGUAGE_MODEL, step
 from pipeline.params import read_params
-from pipeline.results import judge_law, write_judgements
+from pipeline.results import judge_study
 from pipeline.stage import run_stage
-
-RESULTS = Path("results")
 
 
 def main() -> None:
     """Writes results/findings.json and results/fit/<experiment>/<table>.csv."""
     params = read_params()
-    runs, curves = (pl.read_parquet(RESULTS / f"{name}.parquet") for name in ("runs", "curves"))
-    judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
-    judgements |= {name: judge_law(params, name, RESULTS) for name in params.laws.tested}
-    write_judgements(judgements, RESULTS)
+    judge_study(params, Path("results"), params.laws.tested)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pipeline.command.words import STATES
+
 
 def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `study retry`."""
@@ -73,7 +75,7 @@ def _state(run_id: str, store, waivers: dict[str, str]) -> str:
     """The state of a run, in a word for people."""
     if run_id in waivers:
         return "waived"
-    return {None: "not trained yet", "partial": "in progress"}.get(state := store.status(run_id), state)
+    return STATES.get(state := store.status(run_id), state)
 
 
 def _named(prefixes: list[str], store, waivers: dict[str, str]) -> list[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
+from pipeline.command.words import STATES
+
 FOLDER = Path("scratch/partial")
 SHARED = ("plan", "telemetry", "data", "benchmarks", "params.yaml")
 """What a partial report reads where it lies in the project."""
-STATES = {None: "not trained yet", "partial": "in progress", "damaged": "its record is damaged"}
+REASONS = STATES | {"damaged": "its record is damaged"}
 MOST_NAMED = 3
 
 
@@ -33,12 +35,12 @@ def command(arguments: argparse.Namespace) -> None:
     when all their runs have ended. Raises ValueError where nothing is planned.
     """
     from pipeline.execution.run_store import RunStore
-    from pipeline.experiments.experiment import LANGUAGE_MODEL, reads, step
+    from pipeline.experiments.experiment import reads
     from pipeline.params import read_params
     from pipeline.planning.run_spec import SETTLED
     from pipeline.planning.table import read_plan
     from pipeline.reporting.study_report import write_report
-    from pipeline.results import MISSING, collect, collect_laws, judge_law, waived, write_judgements
+    from pipeline.results import MISSING, collect_study, judge_study, waived
 
     if not Path("plan/runs.parquet").exists():
         raise ValueError("plan/runs.parquet: no such file; plan a study first (make study, or dvc repro plan)")
@@ -46,18 +48,13 @@ def command(arguments: argparse.Namespace) -> None:
     plan, specs = read_plan(Path("plan/runs.parquet"))
     left_out = waived(specs, store.root)
     states = {spec.run_id: store.status(spec.run_id) for spec in specs if spec.run_id not in left_out}
-    missing = {run_id: STATES[state] for run_id, state in states.items() if state not in (*SETTLED, "failed")}
+    missing = {run_id: REASONS[state] for run_id, state in states.items() if state not in (*SETTLED, "failed")}
     left_out |= {run_id: (MISSING, why) for run_id, why in missing.items()}
     unfinished = {spec.experiment for spec in specs if spec.run_id in missing}
     whole = [name for name in params.laws.tested if reads(name) not in unfinished]
     results = _fresh_folder(store.root)
-    runs, curves = collect(plan.filter(pl.col("experiment") == LANGUAGE_MODEL), store, left_out)
-    runs.write_parquet(results / "runs.parquet")
-    curves.write_parquet(results / "curves.parquet")
-    collect_laws([spec for spec in specs if spec.experiment in whole], store, results, left_out)
-    judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
-    judgements |= {name: judge_law(params, name, results) for name in whole}
-    write_judgements(judgements, results)
+    runs = collect_study(plan, [spec for spec in specs if spec.experiment in whole], store, results, left_out)
+    judge_study(params, results, whole)
     remarks = _remarks(runs, missing, [name for name in params.laws.tested if name not in whole])
     remarks += _intervals(runs, results, params.fit.convention) if missing else []
     print(*remarks, write_report(params, FOLDER, store.root, remarks), sep="\n")

@@ -9,6 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+STATES = {None: "not trained yet", "partial": "in progress"}
+"""What the store says of a run that has no record, for people."""
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs"}
 
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
-import socket
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 
-from pipeline.execution.anomalies import spikes
+from pipeline.execution.attempt import Attempt, telemetry
 from pipeline.execution.cluster import Cluster, Ended
 from pipeline.execution.failures import Failure
 from pipeline.execution.placement import LEAST_MICRO_BATCH, Request, request_of
@@ -39,32 +34,6 @@ class Policy:
     retries: int
     tokens_uri: str | None = None
     devices: int = 1
-
-
-@dataclass
-class Attempt:
-    """A run under way: its micro-batch in tokens, how often its worker was lost, how often in a row without anything
-    new saved and what was saved by then, how often its micro-batch was halved, the seconds that earlier attempts took,
-    and when this one was submitted (seconds)."""
-
-    spec: RunSpec
-    micro_batch: int
-    lost: int = 0
-    fruitless: int = 0
-    saved: str | None = None
-    halved: int = 0
-    earlier: float = 0.0
-    submitted: float = field(default_factory=time.monotonic)
-
-    @property
-    def number(self) -> int:
-        """How many attempts were made, this one included."""
-        return 1 + self.lost + self.halved
-
-    def again(self, **changes: object) -> Attempt:
-        """The next attempt at the same run, with `changes`."""
-        earlier = self.earlier + time.monotonic() - self.submitted
-        return replace(self, earlier=earlier, submitted=time.monotonic(), **changes)
 
 
 @dataclass(frozen=True)
@@ -158,7 +127,7 @@ class Executor:
             (ended if isinstance(event, Ended) else failures).append((attempt, event))
         self.store.add_all(
             [
-                (attempt.spec, event.result, _telemetry(attempt, event, self._request(attempt.spec)))
+                (attempt.spec, event.result, telemetry(attempt, event, self._request(attempt.spec)))
                 for attempt, event in ended
             ]
         )
@@ -256,43 +225,8 @@ class Executor:
         self._tell(Event("failed", spec, detail=reason))
 
 
-def _telemetry(attempt: Attempt, ended: Ended, request: Request) -> dict:
-    seconds, result = attempt.earlier + ended.seconds, ended.result
-    trained = result.done - result.resumed_from
-    named = result.curve.keys() >= {"tokens", "train_loss"}
-    noted = spikes(result.curve["tokens"], result.curve["train_loss"]) if named else []
-    return {
-        "seconds": seconds,
-        "tokens": trained,
-        "tokens_per_second": trained / seconds,
-        "flops_own": attempt.spec.flops,
-        "label": attempt.spec.label,
-        "resumed_from_tokens": result.resumed_from,
-        "attempts": attempt.number,
-        "lost": attempt.lost,
-        "halved": attempt.halved,
-        "micro_batch_tokens": attempt.micro_batch,
-        "spikes": len(noted),
-        "notes": [spike.note for spike in noted],
-        "device": "cuda" if request.place == "GPU" else "cpu",
-        "devices": request.devices,
-        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **_surroundings(),
-        **result.measured,
-    }
-
-
 def _version(uri: str) -> str | None:
     """What changes whenever the file at `uri` is written anew, None where there is none."""
     filesystem, path = fsspec.core.url_to_fs(uri)
     filesystem.invalidate_cache()
     return filesystem.ukey(path) if filesystem.exists(path) else None
-
-
-@cache
-def _surroundings() -> dict:
-    return {
-        "host": socket.gethostname(),
-        "machine": f"{platform.machine()} {platform.system()}",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "ray", "numpy")},
-    }

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from queue import Empty
 from threading import Thread
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Queue
@@ -69,8 +69,6 @@ def _fit(trainer: TorchTrainer, ended: list[str]) -> None:
 
 def _member(config: dict) -> None:
     """One process of the group: the first tells the news, each its own failure; the others fail with it."""
-    from ray.train import get_context
-
     spec, context, news = config["spec"], config["context"], config["news"]
     try:
         for event in begin(spec, context):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.planning.bill import parents_first
 from pipeline.planning.run_spec import RunSpec
+from pipeline.storage import write
 
 FILE = "waivers.json"
 
@@ -32,10 +33,7 @@ def read_waivers(root: Path) -> dict[str, str]:
 
 def write_waivers(root: Path, waivers: Mapping[str, str]) -> None:
     """Writes waivers.json in one step, sorted, so that a change is one line for git."""
-    path = root / FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(waivers, sort_keys=True, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write(str(root / FILE), (json.dumps(waivers, sort_keys=True, indent=1) + "\n").encode())
 
 
 def waived_runs(specs: list[RunSpec], waivers: Mapping[str, str]) -> dict[str, str]:
