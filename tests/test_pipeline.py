@@ -15,6 +15,8 @@ from pipeline.params import read_params
 from tests.small_study import LAW, SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = 4096
+"""What a file on a tmpfs takes room in, bytes."""
 
 
 def copy_project(folder):
@@ -213,23 +215,28 @@ def test_bad_input_ends_in_one_clear_line_and_loses_nothing(copy, before, after,
     assert records(copy) == kept
 
 
-def test_a_full_disk_stops_the_study_and_loses_nothing(study, copy, tmp_path):
-    """Training on a file system of 3 MB, made by the kernel for this test alone."""
+@pytest.mark.parametrize(
+    ("names", "room"),
+    [(("data", "plan", "params.yaml"), 700_000), (("data", "plan", "params.yaml", "pipeline", "stages"), 100_000)],
+)
+def test_a_full_disk_stops_the_study_and_loses_nothing(study, copy, tmp_path, names, room):
+    """Training on a file system of the kernel's, made for this test alone, with room for some of the runs, or for not
+    even the compiled code."""
     small = tmp_path / "disk"
     small.mkdir()
-    shutil.rmtree(copy / "runs")
-    names = ("pipeline", "stages", "data", "plan", "params.yaml")
+    for cache in copy.rglob("__pycache__"):
+        shutil.rmtree(cache)
     moves = " && ".join(f"cp -r {copy}/{name} ." for name in names)
-    size = 700_000 + sum(
-        p.stat().st_size for name in names for p in [copy / name, *(copy / name).rglob("*")] if p.is_file()
-    )
+    paths = [path for name in names for path in [copy / name, *(copy / name).rglob("*")]]
+    size = room + sum(-(-path.stat().st_size // PAGE) * PAGE for path in paths)
     script = (
-        f"mount -t tmpfs -o size={int(size * 1.15)} tmpfs {small} && cd {small} && {moves} && "
-        f"({sys.executable} -m stages.train; echo exit $?; rm -rf pipeline stages; cp -r runs {tmp_path}/kept)"
+        f"mount -t tmpfs -o size={size} tmpfs {small} && cd {small} && {moves} && "
+        f"({sys.executable} -m stages.train; echo exit $?; rm -rf data; mkdir -p runs; cp -r runs {tmp_path}/kept)"
     )
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "bash", "-c", script],
-        env=environment(ROOT, MLFLOW_TRACKING_URI="http://127.0.0.1:9"),
+        env=environment(small, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+        | {"PYTHONPATH": os.pathsep.join([str(small), str(study[0])]), "PYTHONDONTWRITEBYTECODE": "1"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -43,15 +44,15 @@ def make_troubled(folder: Path, *kinds: str) -> Path:
     return folder
 
 
-def start(folder: Path, *command: str, **extra: str) -> subprocess.Popen:
-    """A command that runs in the project, in a process group of its own."""
+def start(folder: Path, *command: str, output: int | IO = subprocess.PIPE, **extra: str) -> subprocess.Popen:
+    """A command that runs in the project, in a process group of its own, and prints to `output`."""
     code = {} if (folder / "pipeline").exists() else {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command,
         cwd=folder,
         env=environment(folder, **{"MLFLOW_TRACKING_URI": NOWHERE} | code | extra),
         text=True,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )

@@ -5,6 +5,7 @@ at the file that a function stands in, not at those of the functions that it cal
 folder, since Numba knows code by the place of its source.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -29,7 +30,8 @@ def compile_apart(head_size: int) -> None:
     """Returns once the machine code for heads of `head_size` lies beside the sources, from a process of its own.
 
     A process that has compiled the step itself rounds its sums in another order than one that loads the same code, so
-    every process that trains loads it. Processes that need it at once wait for the first of them.
+    every process that trains loads it. Processes that need it at once wait for the first of them. Raises OSError where
+    there is no room for it, RuntimeError where it cannot be compiled for another reason.
     """
     done = _kept / f"head_size_{head_size}"
     if not numba.config.CACHE_DIR or done.exists():
@@ -40,5 +42,10 @@ def compile_apart(head_size: int) -> None:
         if not done.exists():
             project = os.pathsep.join([str(_folder.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
             command = [sys.executable, "-m", __name__, str(head_size)]
-            subprocess.run(command, env=os.environ | {"PYTHONPATH": project}, check=True)
+            ways = os.environ | {"PYTHONPATH": project}
+            compiled = subprocess.run(command, env=ways, stderr=subprocess.PIPE, text=True)
+            if os.strerror(errno.ENOSPC) in compiled.stderr:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(_kept))
+            if compiled.returncode:
+                raise RuntimeError(f"the training step cannot be compiled: {compiled.stderr}")
             done.touch()
