@@ -6,15 +6,14 @@ Matplotlib is imported by what draws: a law's module is read by every stage, and
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.reporting.numbers import count, significant
+from pipeline.reporting.thin_svg import thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,10 +79,7 @@ def new_canvas(rows: int = 1, height: float = 3.9) -> tuple[Canvas, list[Axes]]:
 
 
 def svg_text(canvas: Canvas, name: str, title: str) -> str:
-    """The canvas as SVG: no date, ids that begin with `name`, `title` for screen readers.
-
-    Coordinates keep two decimals, a hundredth of a point.
-    """
+    """The canvas as thin SVG: no date, ids that begin with `name`, `title` for screen readers."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -94,15 +90,7 @@ def svg_text(canvas: Canvas, name: str, title: str) -> str:
         canvas.set_layout_engine("none")
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"^[ \t]+|[ \t]+$", "", svg, flags=re.MULTILINE)
-    opening, rest = svg.split(">", 1)
-    svg = re.sub(r"(\.\d\d)\d{4}(?!\d)", r"\1", svg)
-    label = escape(title, quote=True)
-    return f'{opening} role="img" aria-label="{label}">\n <title>{label}</title>{rest}'
+    return thinned(svg[svg.index("<svg") :], name, title)
 
 
 def legend_above(canvas: Canvas, axes: Axes, title: str = "") -> None:
