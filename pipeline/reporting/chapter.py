@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
+from pipeline.reporting.calculator import Calculator
 from pipeline.reporting.tables import Table
 
 
@@ -14,7 +15,8 @@ from pipeline.reporting.tables import Table
 class Figure:
     """A drawn figure: file stem, caption in one or two sentences, SVG text, and the table it was drawn from.
 
-    `check` puts it among the checks of the fit.
+    `check` puts it among the checks of the fit; `along` is the x of the interactive figure that takes its place where
+    scripts run.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Figure:
     svg: str
     table: pl.DataFrame
     check: bool = False
+    along: Literal["C", "N", "D"] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Chapter:
     """One experiment on the page.
 
     `abstract` holds plain paragraphs; `mathml` the law as displayed, "" where none was identified; `tables` say what
-    was fitted, `checks` put it to the test; `runs` holds the long tables at the end of the page.
+    was fitted, `checks` put it to the test; `runs` holds the long tables at the end of the page. `counted` says what N
+    counts, `explorer` holds what the interactive figures are drawn from, plain JSON values, and `calculator` answers
+    for budgets; both are None where there is nothing to show.
     """
 
     name: str
@@ -69,3 +74,6 @@ class Chapter:
     checks: tuple[Table, ...]
     runs: tuple[Table, ...]
     methods: tuple[Method, ...]
+    counted: str
+    explorer: dict[str, Any] | None
+    calculator: Calculator | None

@@ -19,7 +19,7 @@ from pipeline.reporting.checklist import checklist_table
 from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.law_parts import LawPart, opening_table
 from pipeline.reporting.provenance import Provenance
-from pipeline.reporting.tables import Table, csv_text
+from pipeline.reporting.tables import TABLE_KINDS, Table, table_files
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Page:
     """A built report: the page, and the files beside it by path relative to the page."""
 
     html: str
-    files: dict[str, str]
+    files: dict[str, bytes]
 
 
 def build_page(
@@ -66,7 +66,8 @@ def build_page(
     chapters = [part.chapter for part in parts]
     of_parts = (table for one in chapters for table in (*one.tables, *one.checks, *one.runs))
     of_laws = (law.findings for law in laws)
-    every_table = (verdicts, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *origin)
+    budgets = (one.calculator.budgets for one in chapters if one.calculator)
+    every_table = (verdicts, *budgets, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *origin)
     html = _template().render(
         study=params.study.name,
         subtitle=params.report.subtitle,
@@ -92,30 +93,30 @@ def write_page(folder: Path, page: Page) -> None:
     (folder / "index.html").write_text(page.html, encoding="utf-8", newline="\n")
 
 
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write the texts of `files` to their paths under `folder`."""
-    for name, text in files.items():
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` to their paths under `folder`."""
+    for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        (folder / name).write_bytes(content)
 
 
-def files_of(figures: Sequence[Figure], tables: Sequence[Table]) -> dict[str, str]:
+def files_of(figures: Sequence[Figure], tables: Sequence[Table]) -> dict[str, bytes]:
     """The files of figures and tables by path relative to the page."""
-    files: dict[str, str] = {}
-    for name, text in (
-        *((f"figures/{figure.name}.svg", figure.svg) for figure in figures),
-        *((f"tables/{figure.name}.csv", csv_text(figure.table)) for figure in figures),
-        *((f"tables/{table.name}.csv", csv_text(table.frame)) for table in tables),
+    files: dict[str, bytes] = {}
+    for more in (
+        *({f"figures/{figure.name}.svg": figure.svg.encode()} for figure in figures),
+        *(table_files(figure.name, figure.table) for figure in figures),
+        *(table_files(table.name, table.frame) for table in tables),
     ):
-        if name in files:
-            raise ValueError(f"reports/{name}: two figures or tables have this name")
-        files[name] = text
+        if taken := files.keys() & more.keys():
+            raise ValueError(f"reports/{min(taken)}: two figures or tables have this name")
+        files |= more
     return files
 
 
 def _template() -> Any:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -123,6 +124,7 @@ def _template() -> Any:
     )
     filters: Mapping[str, Any] = {"drawing": lambda figure: Markup(figure.svg), "formula": Markup, "sources": _linked}
     environment.filters.update(filters)
+    environment.globals["table_kinds"] = TABLE_KINDS
     return environment.get_template("template.html")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from pipeline.reporting.numbers import (
 
 Number = float | int | None
 
+TABLE_KINDS = ("csv", "parquet", "json")
+"""The kinds of file in which every table lies beside the page."""
 MOST_ROWS = 200
 """Rows of a frame that the page shows; the file beside it has all."""
 
@@ -54,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page. `frame` is published as csv under `name`; `folded` hides it behind a summary line.
+    """A table of the page. `frame` is published under `name`; `folded` hides it behind a summary line.
 
     `row_headed` makes the first cell of each row its header; `groups`, empty or one heading a row, puts a heading
     before each run of equal ones. `rows` are those of the page: `left_out` more are in the file alone.
@@ -152,7 +155,14 @@ def of_facts(name: str, title: str, caption: str, facts: Sequence[tuple[str, Any
     return Table(name, title, caption, ("name", "value"), rows, frame, row_headed=True, **options)
 
 
-def csv_text(frame: pl.DataFrame) -> str:
-    """The frame as csv, one newline a row; nested columns as text."""
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    return frame.with_columns(pl.col(nested).cast(pl.String) if nested else []).write_csv()
+def table_files(name: str, frame: pl.DataFrame) -> dict[str, bytes]:
+    """The frame under tables/ as csv (nested columns as text), parquet, and json (a list of rows), by path.
+
+    JSON knows no nan and no infinity: both are null there.
+    """
+    nested = [column for column, kind in frame.schema.items() if kind.is_nested()]
+    flat = frame.with_columns(pl.col(nested).cast(pl.String) if nested else [])
+    parquet = io.BytesIO()
+    frame.write_parquet(parquet)
+    contents = {"csv": flat.write_csv().encode(), "parquet": parquet.getvalue(), "json": frame.write_json().encode()}
+    return {f"tables/{name}.{kind}": contents[kind] for kind in TABLE_KINDS}

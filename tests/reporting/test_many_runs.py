@@ -59,7 +59,7 @@ def test_the_law_that_was_simulated_is_found(study: Path) -> None:
 def test_the_page_shows_the_first_rows_and_the_file_all(study: Path, page: Page) -> None:
     runs = pl.read_parquet(study / "results/runs.parquet")
     assert f"The first {MOST_ROWS} of {len(runs)} rows; all are in the file." in page.html
-    listed = pl.read_csv(page.files["tables/runs.csv"].encode())
+    listed = pl.read_csv(page.files["tables/runs.csv"])
     assert listed["run_id"].to_list() == runs["run_id"].to_list()
     assert len(page.html.encode()) < 3e6
     assert "Of more than 2000 evenly spaced ones stand for all" in page.html
@@ -67,12 +67,12 @@ def test_the_page_shows_the_first_rows_and_the_file_all(study: Path, page: Page)
 
 def test_figures_mark_a_part_of_the_points_and_say_which(study: Path, page: Page) -> None:
     points = pl.read_csv(study / "results/fit/language_model/points.csv")
-    svg = page.files["figures/loss_against_compute.svg"]
+    svg = page.files["figures/loss_against_compute.svg"].decode()
     marks = len(re.findall(r"<use ", svg))
     assert 0.3 * MOST_MARKS < marks < MOST_MARKS + 100  # ticks and legend beside them
     said = re.search(r"Marked: (all points|one point in (\d+)) of (\d+) of (\d+) sizes; the table has all\.", page.html)
     assert (int(said[3]), int(said[4])) == (MOST_LEVELS, points["N"].n_unique())
-    assert len(pl.read_csv(page.files["tables/loss_against_compute.csv"].encode())) == len(points)
+    assert len(pl.read_csv(page.files["tables/loss_against_compute.csv"])) == len(points)
 
 
 def test_marks_are_spread_over_all_levels_and_few_points_are_all_marked() -> None:

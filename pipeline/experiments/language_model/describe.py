@@ -5,11 +5,19 @@ from __future__ import annotations
 import polars as pl
 
 from pipeline.experiments.language_model.check_tables import check_tables
+from pipeline.experiments.language_model.explorer import explorer
 from pipeline.experiments.language_model.law_tables import law_tables, width_ratio
 from pipeline.experiments.language_model.methods import FORMULAS, methods
-from pipeline.experiments.language_model.outlook import as_fact, forecast_fact, forecast_sentence, in_words
+from pipeline.experiments.language_model.outlook import (
+    as_fact,
+    forecast_fact,
+    forecast_sentence,
+    in_words,
+    predictor_of,
+)
 from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of, plain_words, why_refused
 from pipeline.params import LanguageModel
+from pipeline.reporting.calculator import calculator
 from pipeline.reporting.chapter import Chapter, Fact
 from pipeline.reporting.numbers import (
     DASH,
@@ -47,6 +55,9 @@ def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame,
         checks=check_tables(summary, tables),
         runs=(),
         methods=methods(settings, summary["estimator"], len(tables["points"])),
+        counted=CONVENTIONS[summary["convention"]][1],
+        explorer=explorer(summary, tables, runs),
+        calculator=calculator(predictor) if (predictor := predictor_of(summary, tables)) else None,
     )
 
 

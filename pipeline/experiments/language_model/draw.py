@@ -106,7 +106,7 @@ def loss_against_compute(scene: Scene) -> Figure:
         )
     caption += left_out
     table = points.select("run_id", "width", "seed", "N", "D", "C", "loss")
-    return _figure(canvas, "loss_against_compute", "Loss against compute", caption, table)
+    return _figure(canvas, "loss_against_compute", "Loss against compute", caption, table, "C")
 
 
 def training_curves(scene: Scene) -> Figure | None:
@@ -178,7 +178,7 @@ def _slices(scene: Scene, along: str, fixed: str, label: str, axis, legend: str,
         f"Dots: measured. Lines: the {scene.law_label}." if scene.law else "Dots: measured; no law was identified."
     )
     table = points.select("run_id", "N", "D", "C", "loss", *scene.predictions)
-    return _figure(canvas, name, title, caption + left_out, table)
+    return _figure(canvas, name, title, caption + left_out, table, along)
 
 
 def _thinned_curves(scene: Scene) -> pl.DataFrame:
@@ -207,5 +207,5 @@ def _groups(frame: pl.DataFrame, column: str) -> list[tuple[float, pl.DataFrame]
     return [(key[0], rows.sort("C")) for key, rows in frame.sort(column).group_by(column, maintain_order=True)]
 
 
-def _figure(canvas, name: str, title: str, caption: str, table: pl.DataFrame) -> Figure:
-    return Figure(name, title, caption, svg_text(canvas, name, f"{title}. {caption}"), table)
+def _figure(canvas, name: str, title: str, caption: str, table: pl.DataFrame, along=None) -> Figure:
+    return Figure(name, title, caption, svg_text(canvas, name, f"{title}. {caption}"), table, along=along)

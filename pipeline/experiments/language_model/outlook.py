@@ -18,13 +18,16 @@ from pipeline.reporting.numbers import (
 )
 
 
+def predictor_of(summary: dict, tables: dict[str, pl.DataFrame]) -> Predictor | None:
+    """The law that may predict, with its resamples; None where the study has none."""
+    stored, draws = summary.get("forecast"), tables.get("draws", pl.DataFrame())
+    return None if not stored or draws.is_empty() else Predictor.from_dict(stored, draws.to_numpy())
+
+
 def forecast(summary: dict, tables: dict[str, pl.DataFrame]) -> Budget | None:
     """The best use of BUDGET_FACTOR times the largest compute; None where the study has no predictor."""
-    stored, draws = summary.get("forecast"), tables.get("draws", pl.DataFrame())
-    if not stored or draws.is_empty():
-        return None
-    predictor = Predictor.from_dict(stored, draws.to_numpy())
-    return predictor.budget(BUDGET_FACTOR * predictor.C_range[1])
+    predictor = predictor_of(summary, tables)
+    return predictor.budget(BUDGET_FACTOR * predictor.C_range[1]) if predictor else None
 
 
 def forecast_sentence(summary: dict, tables: dict[str, pl.DataFrame]) -> str:

@@ -1,0 +1,73 @@
+// The budget calculator: a form that answers while it is filled in.
+
+const UNITS = {
+  flops: (amount) => amount,
+  hours: (amount, gpu) => amount * 3600 * gpu.speed * gpu.use,
+  dollars: (amount, gpu) => (amount / gpu.price) * 3600 * gpu.speed * gpu.use,
+};
+
+function startCalculator(form, stored) {
+  const ask = forecaster(stored), answer = form.querySelector(".answer");
+  const field = (name) => form.elements[name];
+
+  // The positive number in a field; a field without one is marked, and named in the message.
+  function read(name) {
+    const input = field(name), value = Number(input.value.replace(/[\s,_]/g, ""));
+    const good = input.value.trim() !== "" && Number.isFinite(value) && value > 0;
+    input.setAttribute("aria-invalid", String(!good));
+    if (!good) throw new RangeError(`${input.labels[0].textContent}: “${input.value}” is not a positive number.`);
+    return value;
+  }
+
+  function show(name, text, value, remark = "") {
+    const place = answer.querySelector(`[data-answer="${name}"]`);
+    const data = Object.assign(document.createElement("data"), { value: String(value), textContent: text });
+    place.replaceChildren(data, Object.assign(document.createElement("span"), { textContent: remark }));
+  }
+
+  const between = (ends, write) => `[${write(ends[0])}, ${write(ends[1])}]`;
+
+  function update() {
+    const message = form.querySelector(".message"), command = form.querySelector("code");
+    try {
+      const gpu = { speed: read("speed") * 1e12, use: read("use") / 100, price: read("price") };
+      const C = UNITS[field("unit").value](read("amount"), gpu), hours = C / (3600 * gpu.speed * gpu.use);
+      const tolerance = Number(field("tolerance").value), one = ask.budget(C, tolerance);
+      if (![one.N, one.D, one.loss, ...one.flat].every((value) => Number.isFinite(value) && value > 0))
+        throw new RangeError(`Budget: ${significant(C)} FLOPs is out of the range of numbers.`);
+      const places = placesFor(one.prediction), loss = (value) => decimal(value, places);
+      show("C", `${significant(C, 3, 1)} FLOPs`, C, `${significant(hours)} GPU-hours, $${significant(hours * gpu.price)}`);
+      show("N", count(one.N, 4), one.N, between(one.sizes, count));
+      show("D", count(one.D, 4), one.D, between(one.tokens, count));
+      show("ratio", significant(one.D / one.N), one.D / one.N, between(one.ratios, (value) => significant(value)));
+      show("loss", loss(one.loss), one.loss, `${between(one.prediction, loss)} a run, ${between(one.interval, loss)} the law`);
+      show("flat", `${count(one.flat[0])} to ${count(one.flat[1])}`, one.flat.join(" "), `lose at most ${100 * tolerance}${THIN}%`);
+      show("extrapolation", `${significant(one.extrapolation)}×`, one.extrapolation, "the largest compute measured");
+      message.textContent = warning(one);
+      message.classList.toggle("warning", one.extrapolation > stored.warn_beyond);
+      command.textContent = `study predict --flops ${C}`;
+      answer.hidden = false;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      answer.hidden = true;
+      message.classList.add("warning");
+      message.textContent = error.message;
+    }
+  }
+
+  function warning({ extrapolation }) {
+    const said = [];
+    if (extrapolation > stored.warn_beyond)
+      said.push(`Far extrapolation: ${significant(extrapolation)} times the largest compute measured, past ` +
+        `${stored.warn_beyond}. The interval supposes that the law still holds there, which nothing here has tested.`);
+    else if (extrapolation > 1) said.push("Beyond the largest compute measured: an extrapolation.");
+    if (stored.widening > 1)
+      said.push(`The law's intervals missed too many held-out larger runs; widened ${decimal(stored.widening, 2)} times.`);
+    return said.join(" ");
+  }
+
+  form.addEventListener("input", update);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  update();
+}
