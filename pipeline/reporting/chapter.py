@@ -59,14 +59,15 @@ class Item:
 class Chapter:
     """One experiment on the page.
 
-    `abstract` holds plain paragraphs; `mathml` the law as displayed, "" where none was identified; `tables` say what
-    was fitted, `checks` put it to the test; `runs` holds the long tables at the end of the page. `counted` says what N
-    counts, `explorer` holds what the interactive figures are drawn from, plain JSON values, and `calculator` answers
-    for budgets; both are None where there is nothing to show.
+    `in_short` is the abstract of the page, `abstract` what was found at length; `mathml` the law as displayed, "" where
+    none was identified; `tables` say what was fitted, `checks` put it to the test; `runs` holds the long tables at the
+    end of the page. `counted` says what N counts, `explorer` holds what the interactive figures are drawn from, plain
+    JSON values, and `calculator` answers for budgets; both are None where there is nothing to show.
     """
 
     name: str
     title: str
+    in_short: tuple[str, ...]
     abstract: tuple[str, ...]
     facts: tuple[Fact, ...]
     mathml: str

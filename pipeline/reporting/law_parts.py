@@ -51,7 +51,7 @@ def law_part(name: str, judged: Mapping[str, Any], tables: dict[str, pl.DataFram
     caption = "Every claim of this law, the ends of its regime, and controls: settings at which it should fail."
     figures = step(name, "draw")(summary, tables, *law_tables(name, results))
     rows = [_row(one, {figure.name for figure in figures}) for one in findings]
-    shown = _table(f"{name}_findings", "What was tested", caption, rows, findings)
+    shown = _table(f"{name}_findings", f"{title}: what was tested", caption, rows, findings)
     return LawPart(name, title, paragraphs(docstring), tuple(summary["says"]), overall(findings), shown, tuple(figures))
 
 
@@ -81,6 +81,22 @@ def opening_table(
         "claim; its verdict is the worst of all its claims, which stand in its own section."
     )
     return _table("findings", "The laws", caption, rows, shown)
+
+
+def in_words(laws: Sequence[LawPart]) -> list[str]:
+    """How many laws of learning mechanics hold, and which do not, as a paragraph; none where none was tested."""
+    if not laws:
+        return []
+    titles = {
+        verdict: [f"“{law.title}”" for law in laws if law.verdict == verdict]
+        for verdict in ("holds", "violated", "undetermined", "not_reached")
+    }
+    said = {"violated": "violated", "undetermined": "left undetermined", "not_reached": "not reached"}
+    text = f"Of {len(laws)} other simple laws of learning, tested on the side, {len(titles['holds'])} hold"
+    for verdict, participle in said.items():
+        if titles[verdict]:
+            text += f"; {len(titles[verdict])} {participle}: {', '.join(titles[verdict])}"
+    return [f"{text}."]
 
 
 def paragraphs(docstring: str) -> tuple[Paragraph, ...]:

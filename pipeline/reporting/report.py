@@ -17,8 +17,9 @@ from pipeline.reporting import study_tables
 from pipeline.reporting.chapter import Chapter, Figure
 from pipeline.reporting.checklist import checklist_table
 from pipeline.reporting.inputs import Inputs
-from pipeline.reporting.law_parts import LawPart, opening_table
+from pipeline.reporting.law_parts import LawPart, in_words, opening_table
 from pipeline.reporting.provenance import Provenance
+from pipeline.reporting.recipes import recipes_table
 from pipeline.reporting.tables import TABLE_KINDS, Table, table_files
 
 
@@ -57,6 +58,7 @@ def build_page(
     sections = {name: getattr(params, name) for name in type(params).model_fields}
     setup = (
         study_tables.recipe_table(sections),
+        recipes_table(inputs.tables.get("recipe_optimum", {}).get("optima", pl.DataFrame())),
         study_tables.corpus_table(inputs.manifest),
         study_tables.bill_table(inputs.runs, inputs.planned, inputs.telemetry),
     )
@@ -70,6 +72,7 @@ def build_page(
     every_table = (verdicts, *budgets, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *origin)
     html = _template().render(
         study=params.study.name,
+        abstract=[*(sentence for one in chapters for sentence in one.in_short), *in_words(laws)],
         subtitle=params.report.subtitle,
         parts=parts,
         laws=laws,

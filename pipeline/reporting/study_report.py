@@ -26,7 +26,9 @@ def write_report(params: Params, root: Path, project: Path, remarks: Sequence[st
     inputs = read_inputs(root)
     judged, tables = inputs.experiments[LANGUAGE_MODEL], inputs.tables[LANGUAGE_MODEL]
     chapter = describe(judged["summary"], tables, inputs.runs, params.language_model)
-    chapter = replace(chapter, abstract=(*remarks, *chapter.abstract, *tuning(inputs.experiments)[0]))
+    chapter = replace(
+        chapter, in_short=(*remarks, *chapter.in_short), abstract=(*chapter.abstract, *tuning(inputs.experiments)[0])
+    )
     parts = [Part(chapter, draw(judged["summary"], tables, inputs.runs, inputs.curves))]
     laws = [
         law_part(name, inputs.experiments[name], inputs.tables[name], root / "results")

@@ -231,7 +231,7 @@ def provenance_tables(provenance: Provenance) -> tuple[Table, Table, Table]:
         "dvc_hashes",
         "DVC hashes",
         caption,
-        ("stage", "", "path", "md5", "bytes"),
+        ("stage", "did", "path", "md5", "bytes"),
         rows,
         frame,
         folded=True,

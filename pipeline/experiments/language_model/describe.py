@@ -6,6 +6,7 @@ import polars as pl
 
 from pipeline.experiments.language_model.check_tables import check_tables
 from pipeline.experiments.language_model.explorer import explorer
+from pipeline.experiments.language_model.in_short import in_short
 from pipeline.experiments.language_model.law_tables import law_tables, width_ratio
 from pipeline.experiments.language_model.methods import FORMULAS, methods
 from pipeline.experiments.language_model.outlook import (
@@ -48,6 +49,7 @@ def describe(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame,
     return Chapter(
         name="language_model",
         title="Language-model scaling",
+        in_short=in_short(summary, tables),
         abstract=tuple(sentence for sentence in sentences if sentence),
         facts=_facts(summary, chosen, tables),
         mathml=FORMULAS[chosen] if law is not None else "",

@@ -29,7 +29,10 @@ def explorer(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame)
     return {
         "points": points.to_dict(as_series=False),
         "left_out": left_out.strip(),
-        "conventions": {name: {"column": column, "label": label} for name, (column, label) in CONVENTIONS.items()},
+        "conventions": {
+            name: {"column": column, "short": name.replace("total", "all").replace("non_", "non-").replace("_", " ")}
+            for name, (column, _) in CONVENTIONS.items()
+        },
         "headline": summary["convention"],
         "laws": _laws(summary) if scene.law else {},
         "law": scene.law_label,

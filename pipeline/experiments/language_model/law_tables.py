@@ -38,7 +38,7 @@ def parameters(summary: dict) -> Table:
     rows: list[tuple[Cell, ...]] = []
     groups: list[str] = []
     flat: list[dict] = []
-    header = ("", "estimate", "95 %, cells", "s.e.", "95 %, trees", "s.e.", "trees / cells")
+    header = ("parameter", "estimate", "95 %, cells", "s.e.", "95 %, trees", "s.e.", "trees / cells")
     for name in (name for name in LAW_NAMES if name in fitted):
         chosen = ", chosen" if name == summary.get("chosen") else ""
         heading = f"{LAW_NAMES[name]}{chosen}: {fit_checks.status_words(fitted[name].get('status'))}"
@@ -167,7 +167,7 @@ def laws(summary: dict) -> Table:
             "text": pl.String,
         },
     )
-    header = ("", *(f"{LAW_NAMES[name]}{' (chosen)' if name == summary.get('chosen') else ''}" for name in names))
+    header = ("of the fit", *(f"{LAW_NAMES[name]}{' (chosen)' if name == summary.get('chosen') else ''}" for name in names))
     caption = f"How well both laws describe the runs, by the same estimator: {summary['estimator']}."
     noise = summary.get("seed_noise")
     if noise:

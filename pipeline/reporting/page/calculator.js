@@ -28,7 +28,7 @@ function startCalculator(form, stored) {
   const between = (ends, write) => `[${write(ends[0])}, ${write(ends[1])}]`;
 
   function update() {
-    const message = form.querySelector(".message"), command = form.querySelector("code");
+    const message = form.querySelector(".message"), command = form.querySelector(".command");
     try {
       const gpu = { speed: read("speed") * 1e12, use: read("use") / 100, price: read("price") };
       const C = UNITS[field("unit").value](read("amount"), gpu), hours = C / (3600 * gpu.speed * gpu.use);
@@ -45,6 +45,7 @@ function startCalculator(form, stored) {
       show("extrapolation", `${significant(one.extrapolation)}×`, one.extrapolation, "the largest compute measured");
       message.textContent = warning(one);
       message.classList.toggle("warning", one.extrapolation > stored.warn_beyond);
+      showComparison(C);
       command.textContent = `study predict --flops ${C}`;
       answer.hidden = false;
     } catch (error) {
@@ -66,6 +67,30 @@ function startCalculator(form, stored) {
     return said.join(" ");
   }
 
+  let other = null;
+  const file = form.querySelector("[type=file]"), comparison = form.querySelector(".comparison");
+
+  function showComparison(C) {
+    if (!other) return;
+    const { loss, multiplier, interval } = compared(ask, other.fit, C), times = (value) => (value === Infinity ? "∞" : significant(value));
+    comparison.dataset.multiplier = multiplier;
+    comparison.textContent = `On ${significant(C, 3, 1)} FLOPs ${other.name} reaches ${decimal(loss, 4)}. For that loss this study's recipe needs ` +
+      `${times(multiplier)} times the compute ${between(interval, times)}: ${multiplier > 1 ? "the other recipe learns more" : "this study's recipe learns more"} per FLOP by this estimate.`;
+  }
+
+  file.addEventListener("change", async () => {
+    const [chosen] = file.files;
+    other = null;
+    comparison.textContent = "";
+    if (!chosen) return;
+    try {
+      other = { name: chosen.name, fit: readFit(chosen.name, await chosen.text()) };
+      update();
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      comparison.textContent = error.message;
+    }
+  });
   form.addEventListener("input", update);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;

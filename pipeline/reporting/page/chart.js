@@ -17,6 +17,8 @@ function startChart(figure, data) {
   const legend = makeElement("p", { class: "legend" });
   const tools = makeElement("div", { class: "tools", role: "group", "aria-label": `Settings of ${figure.dataset.title}` });
 
+  const buttons = makeElement("span", { class: "buttons" });
+
   function choice(name, label, options) {
     const select = makeElement("select", { name }, ...options.map(([value, text]) => makeElement("option", { value }, text)));
     select.value = settings[name];
@@ -32,16 +34,17 @@ function startChart(figure, data) {
   function button(label, words, action) {
     const made = makeElement("button", { type: "button", "aria-label": words, title: words }, label);
     made.addEventListener("click", action);
-    tools.append(made);
+    buttons.append(made);
   }
-  choice("convention", "N counts", Object.entries(data.conventions).map(([name, { label }]) => [name, label]));
-  if (along === "C") choice("flops", "C counts", [["6ND", "6ND"], ["exact", "exact training FLOPs"]]);
+  choice("convention", "N counts", Object.entries(data.conventions).map(([name, { short }]) => [name, short]));
+  if (along === "C") choice("flops", "C counts", [["6ND", "6ND"], ["exact", "exact FLOPs"]]);
   if (hasLaw) choice("y", "shown", [["loss", "loss"], ["residual", "residual"]]);
   toggle("logX", "log x");
   toggle("logY", "log y");
   button("+", "zoom in", () => zoom(0.7));
   button("−", "zoom out", () => zoom(1 / 0.7));
   button("⟲", "show all", () => refresh());
+  tools.append(buttons);
 
   // Everything anew, in full view.
   function refresh() {
@@ -92,6 +95,10 @@ function startChart(figure, data) {
     if (scene.frontier) inside.append(makeElement("path", { class: "frontier", d: path(scene.frontier.line) }));
     for (const point of scene.points)
       inside.append(makeElement("circle", { class: "run", "data-run": point.run_id, cx: place("x", point.x), cy: place("y", point.y), r: 4, fill: point.colour }));
+    if (scene.heldOut) {
+      const x = place("x", scene.heldOut);
+      inside.append(makeElement("line", { class: "limit", x1: x, x2: x, y1: 0, y2: bottom }), makeElement("text", { x: x + 5, y: MARGIN.top + 12 }, "held out →"));
+    }
     const box = { x: MARGIN.left, y: MARGIN.top, width: right - MARGIN.left, height: bottom - MARGIN.top };
     picture.replaceChildren(makeElement("clipPath", { id: clip }, makeElement("rect", box)), frame, inside);
     tell(selected);
@@ -112,7 +119,7 @@ function startChart(figure, data) {
 
   function lines({ run_id, index, loss, predicted, residual, D, exact }) {
     const columns = data.points, N = columns[data.conventions[settings.convention].column][index];
-    const sizes = Object.values(data.conventions).map(({ column, label }) => `${count(columns[column][index])} ${label}`);
+    const sizes = Object.values(data.conventions).map(({ column, short }) => `${count(columns[column][index])} ${short}`);
     const bits = columns.bits_per_byte[index];
     return [
       `run ${run_id.slice(0, 16)}, width ${columns.width[index]}, seed ${columns.seed[index]}`,

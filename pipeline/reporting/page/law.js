@@ -91,5 +91,5 @@ function forecaster(stored) {
       flat: flatRange(law, lnND, tolerance), extrapolation: C / stored.C_range[1],
     };
   }
-  return { budget, stored };
+  return { budget, law, draws };
 }

@@ -30,7 +30,7 @@ function sceneOf(data, along, { convention, flops, y }) {
   });
   const levels = groups.map(([{ key, N, colour }]) => ({ colour, label: count(by === "D" ? Number(key) : N) }));
   const valley = law && along === "C" && flops === "6ND" && y === "loss";
-  return { points, lines, levels, legend: by === "D" ? "D, tokens" : "N, parameters", frontier: valley ? frontierOf(data, convention, law, ends("C", points)) : null };
+  return { points, lines, levels, legend: by === "D" ? "D, tokens" : "N, parameters", heldOut: along === "C" && flops === "6ND" && convention === data.headline ? data.held_out_above : null, frontier: valley ? frontierOf(data, convention, law, ends("C", points)) : null };
 }
 
 // The least loss for a budget up to ten times the largest; with its band where the table has one.
