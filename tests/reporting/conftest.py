@@ -6,16 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from pipeline.experiments.language_model.judge import judge
 from pipeline.fitting.laws import QForm
 from pipeline.params import read_params
+from tests.reporting.chromium import CHROMIUM, QUIET
 from tests.small_study import MANIFEST
 
 _ROOT = Path(__file__).parents[2]
@@ -230,3 +232,12 @@ def refused(make_study: Callable[..., Path]) -> Path:
 def build() -> Callable[[Path], Path]:
     """The function that runs the report stage in a folder."""
     return build_report
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield started
+        started.close()

@@ -167,7 +167,10 @@ def laws(summary: dict) -> Table:
             "text": pl.String,
         },
     )
-    header = ("of the fit", *(f"{LAW_NAMES[name]}{' (chosen)' if name == summary.get('chosen') else ''}" for name in names))
+    header = (
+        "of the fit",
+        *(f"{LAW_NAMES[name]}{' (chosen)' if name == summary.get('chosen') else ''}" for name in names),
+    )
     caption = f"How well both laws describe the runs, by the same estimator: {summary['estimator']}."
     noise = summary.get("seed_noise")
     if noise:

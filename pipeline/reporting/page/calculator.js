@@ -74,10 +74,13 @@ function startCalculator(form, stored) {
     if (!other) return;
     const { loss, multiplier, interval } = compared(ask, other.fit, C), times = (value) => (value === Infinity ? "∞" : significant(value));
     comparison.dataset.multiplier = multiplier;
+    const verdict = interval[0] <= 1 && interval[1] >= 1 ? "the two cannot be told apart"
+      : `${multiplier > 1 ? "the other" : "this study's"} recipe learns more per FLOP`;
     comparison.textContent = `On ${significant(C, 3, 1)} FLOPs ${other.name} reaches ${decimal(loss, 4)}. For that loss this study's recipe needs ` +
-      `${times(multiplier)} times the compute ${between(interval, times)}: ${multiplier > 1 ? "the other recipe learns more" : "this study's recipe learns more"} per FLOP by this estimate.`;
+      `${times(multiplier)} times the compute ${between(interval, times)}: ${verdict}.`;
   }
 
+  file.addEventListener("click", () => { file.value = ""; }); // the same file again is a choice too
   file.addEventListener("change", async () => {
     const [chosen] = file.files;
     other = null;
