@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import polars as pl
 
+from pipeline.experiments.laws.recipe_optimum.tables import OPTIMA
 from pipeline.reporting.numbers import percent, significant
 from pipeline.reporting.tables import Table, estimate, number, words
 
 
-def recipes_table(optima: pl.DataFrame) -> Table:
-    """The study's recipe beside its neighbours: for each dial and width the best value, and what that would save."""
+def recipes_table(optima: pl.DataFrame | None) -> Table:
+    """The study's recipe beside its neighbours: for each dial and width the best value, and what that would save.
+
+    `optima` is the table of that name of the law recipe_optimum, None where it was not tested.
+    """
+    optima = pl.DataFrame(schema=OPTIMA) if optima is None else optima
     rows, groups = [], []
     for row in optima.iter_rows(named=True):
         rows.append(

@@ -58,7 +58,7 @@ def build_page(
     sections = {name: getattr(params, name) for name in type(params).model_fields}
     setup = (
         study_tables.recipe_table(sections),
-        recipes_table(inputs.tables.get("recipe_optimum", {}).get("optima", pl.DataFrame())),
+        recipes_table(inputs.tables.get("recipe_optimum", {}).get("optima")),
         study_tables.corpus_table(inputs.manifest),
         study_tables.bill_table(inputs.runs, inputs.planned, inputs.telemetry),
     )

@@ -113,6 +113,20 @@ def test_pointing_at_a_run_says_which_it_is(page: Page, report: Path) -> None:
     expect(details).to_be_hidden()
 
 
+def test_a_finger_on_a_run_says_which_it_is(browser: Browser, report: Path) -> None:
+    found = opened(browser, report, 400, has_touch=True)
+    figure = found.page.locator("figure[data-along=C]")
+    figure.scroll_into_view_if_needed()
+    row = beside(found.page, "C", report).sort("loss").row(0, named=True)
+    figure.locator(f".run[data-run='{row['run_id']}']").tap(force=True)
+    expect(figure.locator(".details")).to_contain_text(f"L = {row['loss']:.4f}")
+    box, inside = figure.locator(".details").bounding_box(), figure.locator(".canvas").bounding_box()
+    assert inside["x"] <= box["x"]
+    assert box["x"] + box["width"] <= inside["x"] + inside["width"] + 1
+    assert found.is_quiet()
+    found.page.close()
+
+
 def test_arrow_keys_step_through_all_runs_in_order(page: Page, report: Path) -> None:
     figure = page.locator("figure[data-along=C]")
     plot, details = figure.locator(".plot"), figure.locator(".details")

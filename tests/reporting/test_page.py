@@ -12,78 +12,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from pipeline.fitting.laws import QForm
+from pipeline.reporting.tables import TABLE_KINDS
+from tests.reporting.published import Tables, grouped, page_of, plain, summary_of, unknown_words, without_provenance
+
 ROOT = Path(__file__).parents[2]
-
-
-class Tables(HTMLParser):
-    """Collects every table of a page by the id of its section: rows of (text, values of its <data> elements)."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tables: dict[str, list[list[tuple[str, list[float]]]]] = {}
-        self.section = ""
-        self.cell: list[str] | None = None
-        self.values: list[float] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        facts = dict(attributes)
-        if tag == "section" and facts.get("id"):
-            self.section = str(facts["id"])
-        elif tag == "tr":
-            self.tables.setdefault(self.section, []).append([])
-        elif tag in ("td", "th"):
-            self.cell, self.values = [], []
-        elif tag == "data":
-            self.values.append(float(str(facts["value"])))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th") and self.cell is not None:
-            self.tables[self.section][-1].append(("".join(self.cell), self.values))
-            self.cell = None
-
-    def handle_data(self, data: str) -> None:
-        if self.cell is not None:
-            self.cell.append(data)
-
-
-def page_of(root: Path) -> str:
-    return (root / "reports/index.html").read_text(encoding="utf-8")
-
-
-def without_provenance(html: str) -> str:
-    return re.sub(r'<section id="provenance">.*?</main>', "", html, flags=re.DOTALL)
-
-
-def summary_of(root: Path) -> dict:
-    return json.loads((root / "results/findings.json").read_text())["experiments"]["language_model"]["summary"]
-
-
-def plain(text: str) -> float:
-    """The number that a cell's text shows."""
-    text = text.replace("\u202f", "").replace("−", "-").removesuffix("%")
-    powers = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-    found = re.fullmatch(r"(?:([\d.-]+)×)?10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text)
-    if found:
-        return float(found[1] or 1) * 10.0 ** int(found[2].translate(powers))
-    return float(text)
-
-
-def grouped(rows: list[list[tuple[str, list[float]]]]) -> dict[str, dict[str, list[tuple[str, list[float]]]]]:
-    """Heading of a group -> first cell of a row -> its other cells."""
-    found: dict[str, dict[str, list[tuple[str, list[float]]]]] = {}
-    for row in rows[1:]:
-        if len(row) == 1:
-            found[row[0][0]] = {}
-        else:
-            found[list(found)[-1]][row[0][0]] = row[1:]
-    return found
 
 
 def test_every_parameter_is_that_of_findings_json_with_both_intervals(report: Path) -> None:
@@ -135,7 +73,13 @@ def test_excluded_runs_are_listed_with_their_reasons_and_nothing_is_markup(repor
     assert len(runs) == 2
     assert {row[0][0] for row in listed[1:]} == set(runs["run_id"])
     assert {row[-1][0] for row in listed[1:]} == set(runs["reason"])
-    assert "<script" not in html
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert re.findall(r"<script[^>]*>", html) == [
+        '<script type="application/json" class="stored">',
+        '<script type="application/json" class="points">',
+        "<script>",
+    ]
     assert "<h1>Loss &amp; &lt;scale&gt;</h1>" in html
 
 
@@ -192,13 +136,48 @@ def test_every_link_of_the_page_has_its_file_and_no_id_stands_twice(report: Path
     assert (report / "reports/figures/loss_against_compute.svg").exists()
 
 
+def test_every_table_is_there_as_csv_parquet_and_json_with_the_same_rows(report: Path) -> None:
+    folder = report / "reports/tables"
+    names = {path.stem for path in folder.iterdir()}
+    assert len(names) > 30
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{end}" for name in names for end in TABLE_KINDS}
+    for name in sorted(names):
+        parquet = pl.read_parquet(folder / f"{name}.parquet")
+        rows = json.loads((folder / f"{name}.json").read_text())
+        assert [list(row) for row in rows] == [parquet.columns] * len(parquet)
+        listed = pl.read_csv(folder / f"{name}.csv", infer_schema=False)
+        assert (listed.columns, len(listed)) == (parquet.columns, len(parquet))
+        for column, kind in parquet.schema.items():
+            if kind == pl.Float64:
+                known = parquet[column].fill_nan(None)
+                assert [row[column] for row in rows] == known.to_list()
+                assert listed[column].cast(pl.Float64).fill_nan(None).equals(known, null_equal=True)
+
+
+def test_the_abstract_says_what_the_law_says(report: Path) -> None:
+    summary = summary_of(report)
+    words = re.search(r'<section id="abstract">(.*?)</section>', page_of(report), flags=re.DOTALL)[1]
+    points = pl.read_csv(report / "results/fit/language_model/points.csv")
+    largest = points.sort("C").row(-1, named=True)
+    law = QForm(**summary["laws"]["q_form"]["params"])
+    assert summary["chosen"] == "q_form"
+    assert f"{len(points)} language models of" in words
+    for doubled in ({"N": 2}, {"D": 2}):
+        N, D = (largest[letter] * doubled.get(letter, 1) for letter in "ND")
+        saved = 1 - float(law.loss(N, D) / law.loss(largest["N"], largest["D"]))
+        assert f"{100 * saved:.2g}\u202f%" in words
+    sizes = 10 ** summary["frontier"]["a"]
+    assert f"{sizes:.2g} times the parameters and {10 / sizes:.2g} times the tokens" in words
+    assert f"missed the larger ones by {100 * summary['holdout']['laws']['q_form']['rms']:.2g}\u202f%" in words
+
+
 def test_a_study_that_identifies_no_law_still_has_its_page(make_study, build: Callable[[Path], Path]) -> None:
     root = build(make_study(tokens=(150_000,), replicates=False, telemetry=False))
     html = page_of(root)
     assert "do not identify a law" in html
     assert "No run was timed" in html
     assert "There are no replicate seeds" in html
-    assert re.findall(r"\b(?:nan|inf|None|null)\b", re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)) == []
+    assert unknown_words(html) == []
     assert "loss_against_compute.svg" in html
     checks = re.search(r'<section id="checks">.*?<section id="checklist">', html, flags=re.DOTALL)[0]
     assert "<figure" not in checks

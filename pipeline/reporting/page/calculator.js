@@ -46,7 +46,7 @@ function startCalculator(form, stored) {
       message.textContent = warning(one);
       message.classList.toggle("warning", one.extrapolation > stored.warn_beyond);
       showComparison(C);
-      command.textContent = `study predict --flops ${C}`;
+      command.textContent = `study predict --flops ${C.toExponential()}`;
       answer.hidden = false;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;

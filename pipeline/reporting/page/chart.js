@@ -118,15 +118,17 @@ function startChart(figure, data) {
   }
 
   function lines({ run_id, index, loss, predicted, residual, D, exact }) {
-    const columns = data.points, N = columns[data.conventions[settings.convention].column][index];
-    const sizes = Object.values(data.conventions).map(({ column, short }) => `${count(columns[column][index])} ${short}`);
-    const bits = columns.bits_per_byte[index];
+    const columns = data.points, bits = columns.bits_per_byte[index];
+    const sizes = Object.values(data.conventions).map(({ column, short }) => [columns[column][index], short]);
+    const N = columns[data.conventions[settings.convention].column][index];
     return [
-      `run ${run_id.slice(0, 16)}, width ${columns.width[index]}, seed ${columns.seed[index]}`,
+      `run ${run_id.slice(0, 16)}`,
+      `width ${columns.width[index]}, seed ${columns.seed[index]}`,
       `L = ${decimal(loss, 4)} nats/token${bits === null ? "" : `, ${decimal(bits, 4)} bits/byte`}`,
-      ...(predicted === null ? [] : [`${data.law}: ${decimal(predicted, 4)}, residual ${decimal(residual, 2)}${THIN}%`]),
-      `N = ${sizes.join("; ")}`,
-      `D = ${count(D)} tokens, C = ${significant(6 * N * D, 3, 1)} FLOPs as 6ND, ${significant(exact, 3, 1)} exact`,
+      ...(predicted === null ? [] : [`${data.law} ${decimal(predicted, 4)}, residual ${decimal(residual, 2)}${THIN}%`]),
+      `D = ${count(D)} tokens`,
+      ...sizes.map(([size, short]) => `N = ${count(size)} ${short}`),
+      `C = ${significant(6 * N * D, 3, 1)} 6ND, ${significant(exact, 3, 1)} exact`,
     ];
   }
 
@@ -148,10 +150,22 @@ function startChart(figure, data) {
     return { x: ((event.clientX - box.left) * width) / box.width, y: ((event.clientY - box.top) * HEIGHT) / box.height };
   };
   let held = null;
-  picture.addEventListener("pointerdown", (event) => { held = where(event); picture.setPointerCapture(event.pointerId); });
+  // The run nearest to a place, if any is near.
+  function pointAt({ x, y }) {
+    const distances = scene.points.map((point) => Math.hypot(place("x", point.x) - x, place("y", point.y) - y));
+    const nearest = distances.indexOf(Math.min(...distances));
+    tell(distances[nearest] <= NEAR ? nearest : null);
+  }
+  picture.addEventListener("pointerdown", (event) => {
+    held = where(event);
+    pointAt(held);
+    picture.setPointerCapture(event.pointerId);
+  });
   picture.addEventListener("pointerup", () => { held = null; });
   picture.addEventListener("pointercancel", () => { held = null; });
-  picture.addEventListener("pointerleave", () => { if (document.activeElement !== picture) tell(null); });
+  picture.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "mouse" && document.activeElement !== picture) tell(null);
+  });
   picture.addEventListener("pointermove", (event) => {
     const at = where(event);
     if (held) {
@@ -160,9 +174,7 @@ function startChart(figure, data) {
       held = at;
       return;
     }
-    const distances = scene.points.map(({ x, y }) => Math.hypot(place("x", x) - at.x, place("y", y) - at.y));
-    const nearest = distances.indexOf(Math.min(...distances));
-    tell(distances[nearest] <= NEAR ? nearest : null);
+    pointAt(at);
   });
   picture.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return;
