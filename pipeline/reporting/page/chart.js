@@ -200,7 +200,8 @@ function startChart(figure, data) {
   });
 
   const card = figure.querySelector(".card");
-  const chart = makeElement("div", { class: "chart" }, tools, makeElement("div", { class: "canvas" }, picture, details), legend);
+  const chart = makeElement("div", { class: "chart" }, tools, makeElement("div", { class: "canvas" }, picture, details), legend,
+    makeElement("p", { class: "hint" }, "Point at a run, tap it, or step with the arrow keys. Drag to move, Ctrl and wheel to zoom, double click for all."));
   card.append(chart);
   figure.classList.add("live");
   refresh();
