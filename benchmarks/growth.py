@@ -26,13 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.simulated_study import LAW, NOISE_SD, NUM_TOKEN_COUNTS, write_study
+from benchmarks.simulated_study import LAW, MANIFEST, NOISE_SD, NUM_TOKEN_COUNTS, write_records, write_study
 from benchmarks.stopwatch import Seconds, measure, rounded
 from pipeline.corpus.prepare import prepare_corpus
 from pipeline.execution.cluster import Cluster
 from pipeline.execution.executor import Executor, Policy
 from pipeline.execution.run_store import RunStore
-from pipeline.experiments.experiment import StudyFacts, step
+from pipeline.experiments.experiment import LANGUAGE_MODEL, StudyFacts, step
+from pipeline.experiments.language_model.plan import describe
 from pipeline.fitting.analysis import analyse
 from pipeline.fitting.estimators import Huber
 from pipeline.fitting.laws import Chinchilla
@@ -40,7 +41,7 @@ from pipeline.fitting.runs import Runs
 from pipeline.params import Prepare, read_params
 from pipeline.planning.table import plan_table, read_plan
 from pipeline.reporting.study_report import write_report
-from pipeline.results import collect_law, judge_study
+from pipeline.results import collect_law, collect_study, judge_study
 from pipeline.study import make_bill
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,8 @@ SIZES = {
     "orchestration_runs": (10, 30, 100, 300),
     "prepare_bytes": (10_000_000, 30_000_000, 100_000_000, 300_000_000, 1_000_000_000),
     "fit_rows": (100, 1_000, 10_000, 100_000),
+    "plan_stage_runs": (100, 1_000, 10_000, 100_000),
+    "collect_stage_runs": (100, 1_000, 10_000, 100_000),
     "fit_stage_runs": (100, 1_000, 10_000, 100_000),
     "report_runs": (100, 1_000, 10_000, 100_000),
 }
@@ -137,6 +140,33 @@ def _fit(size: int, folder: Path) -> Seconds:
     return measure(lambda: analyse(Chinchilla, runs, Huber(), 1000, 0))
 
 
+def _plan_stage(size: int, folder: Path) -> Seconds:
+    """The plan of a study of `size` runs that are all finished, and its bill."""
+    _elsewhere(_simulate, folder, size)
+    _elsewhere(write_records, folder)
+    settings = read_params(folder / "params.yaml").language_model
+    facts = StudyFacts(MANIFEST["digest"], MANIFEST["vocab_size"], MANIFEST["train"]["tokens"], settings)
+
+    def work() -> None:
+        specs = step(LANGUAGE_MODEL, "plan")(settings, facts)
+        assert not make_bill(specs, RunStore(folder)).new
+        plan_table(specs, [describe(spec, settings.seed) for spec in specs]).write_parquet(folder / "plan/runs.parquet")
+
+    return measure(work)
+
+
+def _collect_stage(size: int, folder: Path) -> Seconds:
+    """The tables of a study of `size` runs from its records."""
+    _elsewhere(_simulate, folder, size)
+    _elsewhere(write_records, folder)
+
+    def work() -> None:
+        plan, _ = read_plan(folder / "plan/runs.parquet")
+        assert collect_study(plan, [], RunStore(folder), folder / "results").height >= size
+
+    return measure(work)
+
+
 def _fit_stage(size: int, folder: Path) -> Seconds:
     """The judgement of a simulated study of `size` runs, written."""
     _elsewhere(_simulate, folder, size)
@@ -172,6 +202,8 @@ WORK: dict[str, Callable[[int, Path], Seconds]] = {
     "orchestration_runs": _orchestration,
     "prepare_bytes": _prepare,
     "fit_rows": _fit,
+    "plan_stage_runs": _plan_stage,
+    "collect_stage_runs": _collect_stage,
     "fit_stage_runs": _fit_stage,
     "report_runs": _report,
 }

@@ -72,8 +72,8 @@ def collect(
     ]
     measured = pl.DataFrame(rows, schema={"run_id": pl.String} | schema(MEASURED))
     runs = plan.join(measured, on="run_id", how="left").select(list(schema(PLANNED, MEASURED))).sort(ORDER)
-    recorded = [store.curve(run_id) for run_id, result in results.items() if result["status"] in SETTLED]
-    curves = pl.concat(recorded) if recorded else pl.DataFrame(schema=schema(CURVES))
+    recorded = [run_id for run_id, result in results.items() if result["status"] in SETTLED]
+    curves = store.curves(recorded) if recorded else pl.DataFrame(schema=schema(CURVES))
     return runs, curves.sort("run_id", "tokens")
 
 
@@ -99,7 +99,7 @@ def collect_law(
     as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record yet.
     """
     results = _records([spec.run_id for spec in specs], store, left_out)
-    rows, curves = [], []
+    rows, recorded = [], []
     for spec in sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id)):
         result = results[spec.run_id]
         facts = {"run_id": spec.run_id, "kind": spec.kind, "seed": spec.seed}
@@ -111,9 +111,8 @@ def collect_law(
             facts |= part
         rows.append(facts)
         if result["status"] in SETTLED:
-            curves.append(store.curve(spec.run_id))
-    runs = pl.DataFrame(rows, infer_schema_length=None)
-    return runs, pl.concat(curves, how="diagonal_relaxed") if curves else pl.DataFrame({"run_id": []})
+            recorded.append(spec.run_id)
+    return pl.DataFrame(rows, infer_schema_length=None), store.curves(recorded)
 
 
 def judge_study(params: Params, results: Path, laws: Iterable[str]) -> None:
@@ -194,21 +193,29 @@ def _errors(plan: pl.DataFrame, results: dict, store: RunStore) -> dict[str, tup
     variance of their mean is sum over documents of (sum over its windows of (x - mean))^2 / n^2 (cluster-robust). For
     comparisons x is the window's loss over the run's mean, less the average of that ratio over all runs.
     """
-    losses, documents = {}, {}
+    losses, documents, layouts = {}, {}, {}
     for run_id in plan["run_id"]:
         if "loss" in results[run_id]["scalars"]:
             arrays = store.arrays(run_id)
-            losses[run_id] = arrays["losses"].astype(np.float64)
-            documents[run_id] = arrays["documents"]
+            losses[run_id] = arrays["losses"]
+            of_windows = arrays["documents"]
+            documents[run_id] = layouts.setdefault(of_windows.tobytes(), of_windows)  # one array for all alike
     errors = {}
     for count in {len(x) for x in losses.values()}:
         same = [run_id for run_id, x in losses.items() if len(x) == count]
-        shared = np.mean([losses[run_id] / losses[run_id].mean() for run_id in same], axis=0)
+        shared = np.zeros(count)
         for run_id in same:
-            ratio = losses[run_id] / losses[run_id].mean()
-            loss, groups = results[run_id]["scalars"]["loss"], documents[run_id]
+            shared += _ratio(losses[run_id])
+        shared /= len(same)
+        for run_id in same:
+            ratio, loss, groups = _ratio(losses[run_id]), results[run_id]["scalars"]["loss"], documents[run_id]
             errors[run_id] = (loss * _clustered_error(ratio, groups), loss * _clustered_error(ratio - shared, groups))
     return errors
+
+
+def _ratio(losses: np.ndarray) -> np.ndarray:
+    losses = losses.astype(np.float64)
+    return losses / losses.mean()
 
 
 def _clustered_error(x: np.ndarray, groups: np.ndarray) -> float:

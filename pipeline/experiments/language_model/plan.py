@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from itertools import product
 
 from pipeline.experiments.experiment import CorpusFacts
@@ -29,6 +30,9 @@ NUMERIC_MODULES = (
     "pipeline.training.trainer",
     "pipeline.training.world",
 )
+
+_boundary, _branch = cache(step_boundary), cache(branch)
+"""The same for all sizes, and found by walking through the steps."""
 
 
 def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
@@ -131,7 +135,7 @@ def _check(settings: LanguageModel, corpus: CorpusFacts, place: str, D: int) -> 
 def _scratch(settings: LanguageModel, ends: list[tuple[str, int]]) -> list[tuple]:
     pieces = []
     for _, D in ends:
-        end = step_boundary(settings.batch, settings.model.context, D)
+        end = _boundary(settings.batch, settings.model.context, D)
         pieces.append(("scratch", Course("cosine", settings.schedule.warmup_tokens, end, end), 0, None))
     return pieces
 
@@ -140,7 +144,7 @@ def _tree(settings: LanguageModel, ends: list[tuple[str, int]]) -> list[tuple]:
     """(kind, course, start, source) of each piece: trunk segments between forks, and a cooldown from each fork."""
     warmup, pieces, last = settings.schedule.warmup_tokens, [], 0
     for _, D in ends:
-        fork, end = branch(settings.batch, settings.model.context, D, settings.schedule.cooldown_fraction)
+        fork, end = _branch(settings.batch, settings.model.context, D, settings.schedule.cooldown_fraction)
         trunk = Course("constant", warmup, fork, fork)
         if fork > last:
             pieces.append(("trunk", trunk, last, ("trunk", last) if last else None))
