@@ -30,16 +30,24 @@ def measure_orchestration(num_runs: int = NUM_RUNS) -> dict[str, float]:
     """orchestration_runs_per_second and orchestration_driver_mib (most memory that the driver held, MiB), seconds of
     the pass, num_runs, and the parts of the pass in seconds.
 
-    The pass is a process of its own, in a copy of the project that has the law of benchmarks/trivial.py, on the same
-    disk. Raises RuntimeError with what it printed when it fails.
+    The pass is a process of its own, in a copy of the project that has the law of benchmarks/trivial.py.
+    """
+    return in_a_copy("trivial", "benchmarks.orchestration", num_runs)
+
+
+def in_a_copy(law: str, module: str, num_runs: int) -> dict:
+    """The JSON that `module` prints last with --here --runs N, in a copy of the project on the same disk that has the
+    law of benchmarks/<law>.py.
+
+    Raises RuntimeError with what it printed when it fails.
     """
     (ROOT / "scratch").mkdir(exist_ok=True)
-    with TemporaryDirectory(prefix="orchestration-", dir=ROOT / "scratch") as place:
+    with TemporaryDirectory(prefix=f"{law}-", dir=ROOT / "scratch") as place:
         project = Path(place)
         for package in ("pipeline", "benchmarks"):
             shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("__pycache__", "results"))
-        shutil.copy(ROOT / "benchmarks" / "trivial.py", project / "pipeline" / "experiments" / "laws" / "trivial.py")
-        command = [sys.executable, "-m", "benchmarks.orchestration", "--here", "--runs", str(num_runs)]
+        shutil.copy(ROOT / "benchmarks" / f"{law}.py", project / "pipeline" / "experiments" / "laws" / f"{law}.py")
+        command = [sys.executable, "-m", module, "--here", "--runs", str(num_runs)]
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         environment |= {"PYTHONPATH": str(project)}
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
