@@ -133,7 +133,11 @@ class Replicates(Section):
 
 
 class Model(Section):
-    """Shape of the transformer; width comes from the grid. `context` in tokens."""
+    """Shape of the transformer; width comes from the grid. `context` in tokens.
+
+    `build` names a model of the user's own in its place, "package.module:function", which is given that shape (see
+    models/own.py).
+    """
 
     depth: PositiveInt
     head_size: PositiveInt
@@ -142,6 +146,7 @@ class Model(Section):
     rope_base: PositiveFloat = 1000.0
     parametrization: Literal["mup", "standard"] = "mup"
     base_width: PositiveInt = 64
+    build: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")] | None = None
 
 
 class Optimizer(Section):

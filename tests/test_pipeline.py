@@ -215,6 +215,33 @@ def test_bad_input_ends_in_one_clear_line_and_loses_nothing(copy, before, after,
     assert records(copy) == kept
 
 
+@pytest.mark.timeout(600)
+def test_a_model_of_the_users_own_goes_through_the_whole_study(tmp_path):
+    """The mixer of own/mixer.py; an edit of it trains everything anew, since every number may change."""
+    folder = copy_project(tmp_path)
+    change(folder, "context: 64}", "context: 64, build: 'own.mixer:build'}")
+    change(
+        folder, "widths: [16, 32], tokens: [20_000, 40_000, 80_000]", "widths: [16, 32, 48], tokens: [10_000, 20_000]"
+    )
+    change(folder, "seeds: [1], widths", "seeds: [], widths")
+    run(folder, "dvc", "repro")
+    runs = pl.read_parquet(folder / "results/runs.parquet").filter(pl.col("kind") == "cooldown")
+    assert set(runs["status"]) == {"finished"}
+    for width, group in runs.group_by("width"):
+        C, T = width[0], 64
+        N = 2 * (9 * C * C + 2 * C + C // 16 * T * T)
+        assert set(group["N_non_embedding"]) == {N}
+        assert set(group["C"] / group["D"]) == {6 * (2 * 9 * C * C + 256 * C) + 6 * 2 * T * C}
+    assert runs["loss"].is_between(1.0, 5.0).all()
+    assert "models that own.mixer:build makes" in (folder / "reports/index.html").read_text()
+    source = folder / "own/mixer.py"
+    source.write_text(source.read_text().replace("* 0.02", "* 0.03"))
+    run(folder, sys.executable, "-m", "stages.plan")
+    assert not set(pl.read_parquet(folder / "plan/runs.parquet")["run_id"]) & {
+        path.name for path in folder.glob("runs/*")
+    }
+
+
 @pytest.mark.parametrize(
     ("names", "room"),
     [(("data", "plan", "params.yaml"), 700_000), (("data", "plan", "params.yaml", "pipeline", "stages"), 100_000)],

@@ -146,7 +146,7 @@ class RunResult:
     measured: dict[str, float] = field(default_factory=dict)
 
 
-def step(experiment: str, name: Literal["plan", "run", "measure", "memory", "judge", "draw"]) -> Callable:
+def step(experiment: str, name: Literal["plan", "run", "measure", "memory", "count", "judge", "draw"]) -> Callable:
     """The function of one step of an experiment, imported only now: `plan` must not load what `run` needs."""
     if experiment == LANGUAGE_MODEL:
         return getattr(import_module(f"pipeline.experiments.{experiment}.{name}"), name)

@@ -37,7 +37,8 @@ def _in_turn(model: Transformer) -> Iterator[tuple[str, Tensor]]:
 
 
 def learning_rates(optimizer: Optimizer, model: Model, width: int) -> dict[str, float]:
-    """Peak learning rates of the groups "matrix", "embedding" and "head" at `width`.
+    """Peak learning rates of the groups "matrix", "vector", "embedding" and "head" at `width`; vectors are gains and
+    biases, which only a model of the user's own has.
 
     Under muP the head's rate falls as base_width / width, and so does that of matrices under AdamW (arXiv 2203.03466).
     Muon's update has a spectral norm that does not depend on width, so its rate does not either (arXiv 2310.17813,
@@ -46,6 +47,7 @@ def learning_rates(optimizer: Optimizer, model: Model, width: int) -> dict[str, 
     shrink = model.base_width / width if model.parametrization == "mup" else 1.0
     return {
         "matrix": optimizer.matrix_rate * (shrink if optimizer.kind == "adamw" else 1.0),
+        "vector": optimizer.embedding_rate,
         "embedding": optimizer.embedding_rate,
         "head": optimizer.head_rate * shrink,
     }

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Parameter counts and FLOPs of a model of the user's own, as counted from the model itself (models/own.py)."""
+
+    vocab_size: int
+    width: int
+    depth: int
+    context: int
+    N_non_embedding: int
+    N_with_head: int
+    N_total: int
+    flops_per_token: int
+
+
+@dataclass(frozen=True)
 class Size:
     """Parameter counts and FLOPs of a transformer without biases or norm gains.
 

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+STACKS = ("qkv", "out", "up", "down")
+"""The hidden matrices of a Transformer."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -89,11 +92,9 @@ class Transformer(nn.Module):
         hidden = SquaredReLU.apply(F.linear(F.layer_norm(x_BTC, (C,)), self.up[layer]))
         return x_BTC + F.linear(hidden, self.down[layer])
 
-    def loss(self, windows: Tensor, reduction: str = "mean") -> Tensor:
-        """Cross-entropy in nats/token of `windows` (B, T + 1): a scalar for "mean", (B, T) for "none"."""
-        logits = self(windows[:, :-1]).float()
-        losses = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
-        return losses if reduction == "mean" else losses.view(windows.shape[0], -1)
+    def groups(self) -> dict[str, list[str]]:
+        """The names of the parameters by the optimiser's groups (see models/own.py)."""
+        return {"matrix": list(STACKS), "embedding": ["embedding"], "head": ["head"]}
 
 
 def rotary_angles(shape: Shape) -> Tensor:

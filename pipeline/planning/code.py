@@ -29,6 +29,32 @@ def code_digest(modules: Iterable[str], root: Path = ROOT) -> str:
     return total.hexdigest()
 
 
+def own_modules(module: str, root: Path = ROOT) -> tuple[str, ...]:
+    """`module`, which is a user's own, and all modules of the project outside of the pipeline that it imports, sorted.
+
+    Raises ValueError when there is no such file below `root`.
+    """
+    if not _path(root, module).exists():
+        raise ValueError(f"language_model.model.build: {module}: the project has no file {module.replace('.', '/')}.py")
+    waiting, found = [module], set()
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.split(".")[0] == "pipeline" or not _path(root, name).exists():
+            continue
+        found.add(name)
+        for node in ast.walk(_tree(root, name)):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                source = (
+                    ".".join([*name.split(".")[: -node.level], *filter(None, [node.module])])
+                    if node.level
+                    else node.module
+                )
+                waiting += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    return tuple(sorted(found))
+
+
 @lru_cache
 def reached_digest(module: str, function: str, root: Path = ROOT) -> str:
     """Hexadecimal sha256 of every definition of this repository that `function` of `module` reaches by name.

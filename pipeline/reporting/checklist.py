@@ -80,11 +80,12 @@ def _sizes(settings: LanguageModel, runs: pl.DataFrame, trained: pl.DataFrame) -
     widths = sorted(set(runs["width"]))
     listed = ", ".join(map(str, widths)) if len(widths) <= MOST_LISTED else f"{widths[0]} to {widths[-1]}"
     done = (trained["status"] == "finished").sum()
+    kind = f"models that {shape.build} makes" if shape.build else "decoder-only transformers"
     return Item(
         "How many models, of which sizes and shape?",
         f"{done} of {len(trained)} trained to an end, {len(widths)} sizes from "
         f"{count(runs['N_non_embedding'].min())} to {count(runs['N_non_embedding'].max())} non-embedding parameters: "
-        f"decoder-only transformers of {shape.depth} layers, width {listed}, heads of "
+        f"{kind}, of {shape.depth} layers, width {listed}, heads of "
         f"{shape.head_size}, MLPs {shape.mlp_ratio} times as wide, contexts of {shape.context} tokens. Only the width "
         "grows.",
         "yes",
@@ -105,7 +106,7 @@ def _tokens(trained: pl.DataFrame, manifest: dict[str, Any]) -> Item:
 
 _COUNTED = {
     "total": "all parameters, the embedding included",
-    "non_embedding": "the matrices of attention and MLP, without embedding and head",
+    "non_embedding": "all parameters but embedding and head",
     "with_head": "every parameter but the embedding",
 }
 

@@ -6,8 +6,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipeline.models.loss import next_token_loss
+from pipeline.models.own import build_own
 from pipeline.models.parametrization import initialise
 from pipeline.models.transformer import Shape, Transformer
 from pipeline.params import Model, Optimizer
@@ -39,7 +41,12 @@ class Engine(Protocol):
 def make_engine(
     shape: Shape, model: Model, optimizer: Optimizer, seed: int, device: torch.device, world: World = ALONE
 ) -> Engine:
-    """The engine for `device` in this process of `world`, with initial weights that are the same everywhere."""
+    """The engine for `device` in this process of `world`, with initial weights that are the same everywhere.
+
+    Raises ValueError when the model of the user's own that `model` names does not keep the protocol of models/own.py.
+    """
+    if model.build:
+        return TorchEngine(build_own(model.build, shape, seed).to(device), optimizer, model, device, world)
     transformer = Transformer(shape)
     initialise(transformer, model.parametrization, seed)
     if device.type == "cpu":
@@ -49,30 +56,30 @@ def make_engine(
 
 
 class TorchEngine:
-    """Plain torch: the way on a GPU, in bfloat16, and on a CPU the reference that tests hold the compiled one to."""
+    """Plain torch: the way on a GPU, in bfloat16, and of a model of the user's own; on a CPU also the reference that
+    tests hold the compiled one to."""
 
     def __init__(
         self,
-        transformer: Transformer,
+        network: nn.Module,
         optimizer: Optimizer,
         model: Model,
         device: torch.device,
         world: World = ALONE,
     ):
-        self.transformer, self.device, self.world = transformer, device, world
-        self.optimizer = TorchOptimizer(transformer, optimizer, model)
+        self.network, self.device, self.world = network, device, world
+        self.optimizer = TorchOptimizer(network, optimizer, model)
 
     def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> Tensor:
         """See Engine."""
         total, own = torch.zeros((), device=self.device), torch.from_numpy(self.world.part(windows)).to(self.device)
-        for parameter in self.transformer.parameters():
-            parameter.grad = torch.zeros_like(parameter)
         for chunk in own.split(max(1, micro_batch // (windows.shape[1] - 1))) if len(own) else ():
             with arithmetic(self.device):
-                loss = self.transformer.loss(chunk) * (len(chunk) / len(windows))
+                loss = next_token_loss(self.network, chunk) * (len(chunk) / len(windows))
             loss.backward()
             total += loss.detach()
-        self.world.add_up([*(parameter.grad for parameter in self.transformer.parameters()), total])
+        if self.world.size > 1:
+            self.world.add_up([*map(_gradient, self.network.parameters()), total])
         self.optimizer.step(factor)
         return total
 
@@ -80,14 +87,21 @@ class TorchEngine:
     def losses(self, windows: np.ndarray) -> np.ndarray:
         """See Engine."""
         with arithmetic(self.device):
-            return self.transformer.loss(torch.from_numpy(windows).to(self.device), reduction="none").cpu().numpy()
+            return next_token_loss(self.network, torch.from_numpy(windows).to(self.device), "none").cpu().numpy()
 
     def state(self) -> dict[str, Tensor]:
         """See Engine."""
-        weights = {f"weights.{name}": value for name, value in self.transformer.state_dict().items()}
+        weights = {f"weights.{name}": value for name, value in self.network.state_dict().items()}
         return weights | self.optimizer.state()
 
     def restore(self, tensors: dict[str, Tensor], num_steps: int) -> None:
         """See Engine."""
-        self.transformer.load_state_dict({name: tensors[f"weights.{name}"] for name in self.transformer.state_dict()})
+        self.network.load_state_dict({name: tensors[f"weights.{name}"] for name in self.network.state_dict()})
         self.optimizer.restore(tensors, num_steps)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """The gradient, zero where this process had no part of the batch."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

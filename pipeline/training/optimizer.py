@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.models.parametrization import learning_rates
 from pipeline.models.transformer import Shape, Transformer
@@ -15,8 +15,6 @@ from pipeline.params import Optimizer as Settings
 COEFFICIENTS = ((3.4445, -4.7750, 2.0315),) * 5
 """a, b, c of the polynomials a x + b x^3 + c x^5 that bring singular values of 0.002..1 to 0.65..1.25 (Jordan et al.
 2024)."""
-STACKS = ("qkv", "out", "up", "down")
-"""The hidden matrices of a Transformer, which Muon moves."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,14 @@ def blocks_of(shape: Shape) -> dict[str, Blocks]:
         "up": Blocks(X, max(1.0, X / C) ** 0.5),
         "down": Blocks(C, max(1.0, C / X) ** 0.5),
     }
+
+
+def _blocks(model: nn.Module) -> dict[str, Blocks]:
+    """The blocks of the model's matrices by name; those of a model of the user's own are whole."""
+    if isinstance(model, Transformer):
+        return blocks_of(model.shape)
+    sides = {name: model.get_parameter(name).shape[-2:] for name in model.groups()["matrix"]}
+    return {name: Blocks(rows, max(1.0, rows / columns) ** 0.5) for name, (rows, columns) in sides.items()}
 
 
 def orthogonalise(G: Tensor) -> Tensor:
@@ -73,10 +79,10 @@ class Muon:
     which does one matrix at a time and in bfloat16.
     """
 
-    def __init__(self, model: Transformer, rate: float, momentum: float, weight_decay: float):
+    def __init__(self, model: nn.Module, rate: float, momentum: float, weight_decay: float):
         self.rate, self.momentum, self.weight_decay = rate, momentum, weight_decay
-        self.blocks = blocks_of(model.shape)
-        self.weights = {name: getattr(model, name) for name in STACKS}
+        self.blocks = _blocks(model)
+        self.weights = {name: model.get_parameter(name) for name in self.blocks}
         self.state = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
 
     @torch.no_grad()
@@ -95,16 +101,19 @@ class Muon:
 class Optimizer:
     """The optimiser of a whole model: groups, peak rates and state, stepped with one rate factor."""
 
-    def __init__(self, model: Transformer, settings: Settings, shape_settings: Model):
-        rates = learning_rates(settings, shape_settings, model.shape.width)
-        self.muon, self.adam_names = None, ["embedding", "head"]
+    def __init__(self, model: nn.Module, settings: Settings, shape_settings: Model):
+        rates, self.muon = learning_rates(settings, shape_settings, model.shape.width), None
         if settings.kind == "muon":
             self.muon = Muon(model, rates["matrix"], settings.momentum, settings.weight_decay)
-        else:
-            self.adam_names += STACKS
-        self.peaks = [rates.get(name, rates["matrix"]) for name in self.adam_names]
+        moved = {
+            name: rates[group]
+            for group, names in model.groups().items()
+            for name in names
+            if group != "matrix" or self.muon is None
+        }
+        self.adam_names, self.peaks = list(moved), list(moved.values())
         self.adam = torch.optim.AdamW(
-            [{"params": [getattr(model, name)], "lr": 0.0} for name in self.adam_names],
+            [{"params": [model.get_parameter(name)], "lr": 0.0} for name in self.adam_names],
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
             fused=True,

@@ -12,6 +12,7 @@ from pipeline.experiments.experiment import CorpusFacts
 from pipeline.experiments.language_model.memory import PROCESS_BYTES, memory
 from pipeline.experiments.language_model.plan import plan
 from pipeline.experiments.language_model.run import recipe_of
+from pipeline.models.loss import next_token_loss
 from pipeline.models.transformer import Transformer
 from pipeline.params import Replicates, SizesByTokens, read_params
 from tests.faults.project import run_stage
@@ -57,7 +58,7 @@ def kept_bytes(spec, tokens):
 
     windows = torch.randint(0, shape.vocab_size, (tokens // shape.context, shape.context + 1))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
-        model.loss(windows)
+        next_token_loss(model, windows)
     return sum(size for size, _ in storages.values())
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.models.loss import next_token_loss
 from pipeline.models.parametrization import initialise, learning_rates
 from pipeline.models.size import Size
 from pipeline.models.transformer import Shape, SquaredReLU, Transformer
@@ -40,7 +41,7 @@ def test_parameters_by_every_convention_agree_with_a_count_of_the_named_ones(wid
 def test_flops_a_token_agree_with_torchs_counter(width):
     made, windows = model(width), torch.randint(0, 256, (4, 65))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        made.loss(windows).backward()
+        next_token_loss(made, windows).backward()
     assert counter.get_total_flops() / (4 * 64) == pytest.approx(Size(256, width, 3, 64, 4).flops_per_token, rel=0.01)
 
 
@@ -86,7 +87,7 @@ def test_squared_relu_has_the_gradient_of_its_formula():
 
 
 def test_an_untrained_mup_model_predicts_the_uniform_distribution():
-    assert model(48).loss(torch.randint(0, 256, (4, 65))).item() == pytest.approx(math.log(256), abs=1e-6)
+    assert next_token_loss(model(48), torch.randint(0, 256, (4, 65))).item() == pytest.approx(math.log(256), abs=1e-6)
 
 
 def test_initial_spreads_follow_the_parametrization():
@@ -107,7 +108,7 @@ def test_mup_moves_the_logits_by_an_amount_that_does_not_depend_on_width():
         made = model(width)
         optimizer, windows = Optimizer(made, PARAMS.optimizer, PARAMS.model), torch.randint(0, 256, (8, 65))
         for _ in range(4):
-            made.loss(windows).backward()
+            next_token_loss(made, windows).backward()
             optimizer.step(1.0)
         sizes.append(made(windows[:, :-1]).std().item())
     assert 0.5 < sizes[1] / sizes[0] < 2

@@ -130,7 +130,7 @@ def test_a_run_within_the_warm_up_is_refused():
 
 
 def test_sizes_follow_the_width():
-    assert size_of(STUDY, 256, 64).N_non_embedding == 12 * STUDY.model.depth * 64**2
+    assert size_of(STUDY.model, 256, 64).N_non_embedding == 12 * STUDY.model.depth * 64**2
 
 
 def test_the_plan_reads_back_from_its_table(tmp_path):

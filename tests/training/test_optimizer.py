@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from pipeline.models.loss import next_token_loss
 from pipeline.models.parametrization import initialise
-from pipeline.models.transformer import Shape, Transformer
+from pipeline.models.transformer import STACKS, Shape, Transformer
 from pipeline.params import read_params
-from pipeline.training.optimizer import COEFFICIENTS, STACKS, Muon, Optimizer, orthogonalise
+from pipeline.training.optimizer import COEFFICIENTS, Muon, Optimizer, orthogonalise
 
 PARAMS = read_params().language_model
 
@@ -78,7 +79,7 @@ def test_muon_moves_each_block_as_torchs_own_does_but_for_the_normalisation():
 def test_a_restored_optimizer_goes_on_to_the_same_bits():
     def steps(model, optimizer, count, generator):
         for _ in range(count):
-            model.loss(torch.randint(0, 256, (4, 65), generator=generator)).backward()
+            next_token_loss(model, torch.randint(0, 256, (4, 65), generator=generator)).backward()
             optimizer.step(0.7)
 
     model, generator = fresh(), torch.Generator().manual_seed(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.experiments.language_model.plan import size_from
+from pipeline.experiments.language_model.plan import size_from, transformer_size
 from pipeline.params import Batch
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training.schedule import batch_tokens
@@ -24,13 +24,18 @@ def memory(spec: RunSpec, micro_batch_tokens: int) -> int:
     fp32 (8 C) and what they give in fp32 and bfloat16 (12 C), queries, keys and values before and after the rotation
     (10 C), the attention's output (2 C) with its normaliser, and two hidden layers of M C in bfloat16 (4 M C). The loss
     holds the logits in bfloat16, in fp32, and the gradients of both: 16 bytes an entry of the vocabulary.
+
+    A model of the user's own is taken for a transformer of its shape, with the parameters that it has beyond one.
     """
-    size, numbers = size_from(spec.settings), spec.settings
+    size, numbers = transformer_size(spec.settings), spec.settings
+    beyond = max(0, size_from(numbers).N_total - size.N_total)
     head_size, ratio = numbers["model"]["head_size"], numbers["model"]["mlp_ratio"]
     moments = 4 if numbers["optimizer"]["kind"] == "muon" else 8
     outside = size.N_total - size.N_non_embedding
     stack = size.depth * max(3, ratio) * size.width**2
-    state = (8 + moments + 2) * size.N_non_embedding + (8 + 8 + 2) * outside + 16 * stack
+    state = (
+        (8 + moments + 2 + 16) * beyond + (8 + moments + 2) * size.N_non_embedding + (8 + 8 + 2) * outside + 16 * stack
+    )
     largest = batch_tokens(Batch(**numbers["batch"]), size.context, numbers["course"]["fork"])
     tokens = max(min(micro_batch_tokens, largest), EVALUATED_WINDOWS * size.context)
     layer = (8 + 12 + 10 + 2 + 4 * ratio) * size.width + 8 * size.width // head_size

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 
-from pipeline.experiments.experiment import CorpusFacts
-from pipeline.models.size import Size
-from pipeline.params import IsoFlop, LanguageModel, SizesByTokens
-from pipeline.planning.code import code_digest
+from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts, step
+from pipeline.models.size import Counted, Size
+from pipeline.params import IsoFlop, LanguageModel, Model, SizesByTokens
+from pipeline.planning.code import code_digest, own_modules
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training.schedule import Course, branch, step_boundary
 
 NUMERIC_MODULES = (
     "pipeline.corpus.batches",
+    "pipeline.experiments.language_model.count",
     "pipeline.experiments.language_model.run",
+    "pipeline.models.loss",
+    "pipeline.models.own",
     "pipeline.models.parametrization",
     "pipeline.models.transformer",
     "pipeline.training.compiled.attention",
@@ -40,10 +43,11 @@ def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
 
     Raises ValueError when a point needs more tokens than the corpus holds and `allow_repeats` is off.
     """
-    code = code_digest(NUMERIC_MODULES)
+    build = settings.model.build
+    code = code_digest(NUMERIC_MODULES + (own_modules(build.partition(":")[0]) if build else ()))
     specs: dict[str, RunSpec] = {}
     for width, seed in _trees(settings):
-        size = size_of(settings, corpus.vocab_size, width)
+        size = size_of(settings.model, corpus.vocab_size, width)
         ends = [(place, D) for place, D in _tokens(settings, size) if seed == settings.seed or _repeated(settings, D)]
         for place, D in ends:
             _check(settings, corpus, place, D)
@@ -54,7 +58,7 @@ def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
             spec = RunSpec(
                 experiment="language_model",
                 kind=kind,
-                settings=_numbers(settings, corpus.vocab_size, width, course),
+                settings=_numbers(settings, size, course),
                 seed=seed,
                 data_digest=corpus.digest,
                 code_digest=code,
@@ -88,15 +92,25 @@ def describe(spec: RunSpec, grid_seed: int) -> dict:
     }
 
 
-def size_from(numbers: dict) -> Size:
+def size_from(numbers: dict) -> Size | Counted:
     """The size of the model that the settings of a spec describe."""
+    if "size" in numbers:
+        return Counted(**numbers["size"])
+    return transformer_size(numbers)
+
+
+def transformer_size(numbers: dict) -> Size:
+    """The size of the transformer that has the shape in the settings of a spec."""
     model = numbers["model"]
     return Size(numbers["vocab_size"], numbers["width"], model["depth"], model["context"], model["mlp_ratio"])
 
 
-def size_of(settings: LanguageModel, vocab_size: int, width: int) -> Size:
+@lru_cache
+def size_of(model: Model, vocab_size: int, width: int) -> Size | Counted:
     """The size of the study's model at `width`."""
-    return Size(vocab_size, width, settings.model.depth, settings.model.context, settings.model.mlp_ratio)
+    if model.build:
+        return step(LANGUAGE_MODEL, "count")(model, vocab_size, width)
+    return Size(vocab_size, width, model.depth, model.context, model.mlp_ratio)
 
 
 def _trees(settings: LanguageModel) -> list[tuple[int, int]]:
@@ -153,15 +167,17 @@ def _tree(settings: LanguageModel, ends: list[tuple[str, int]]) -> list[tuple]:
     return pieces
 
 
-def _numbers(settings: LanguageModel, vocab_size: int, width: int, course: Course) -> dict:
+def _numbers(settings: LanguageModel, size: Size | Counted, course: Course) -> dict:
     numbers = {
-        "vocab_size": vocab_size,
-        "width": width,
-        "model": settings.model.model_dump(),
+        "vocab_size": size.vocab_size,
+        "width": size.width,
+        "model": settings.model.model_dump(exclude_none=True),
         "optimizer": settings.optimizer.model_dump(),
         "batch": settings.batch.model_dump(),
         "course": asdict(course),
     }
+    if isinstance(size, Counted):
+        numbers["size"] = asdict(size)
     if course.shape != "constant":
         numbers["evaluation"] = settings.evaluation.model_dump()
     return numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
-from pipeline.models.transformer import Shape
+from pipeline.experiments.language_model.count import shape_of
 from pipeline.params import Batch, Evaluation, Model, Optimizer
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training import trainer
@@ -50,17 +50,8 @@ def recipe_of(spec: RunSpec) -> trainer.Recipe:
     """The typed settings that `spec` carries as JSON."""
     numbers = spec.settings
     model = Model(**numbers["model"])
-    shape = Shape(
-        vocab_size=numbers["vocab_size"],
-        width=numbers["width"],
-        depth=model.depth,
-        head_size=model.head_size,
-        context=model.context,
-        mlp_ratio=model.mlp_ratio,
-        rope_base=model.rope_base,
-    )
     return trainer.Recipe(
-        shape=shape,
+        shape=shape_of(model, numbers["vocab_size"], numbers["width"]),
         model=model,
         optimizer=Optimizer(**numbers["optimizer"]),
         batch=Batch(**numbers["batch"]),

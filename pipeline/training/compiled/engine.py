@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from pipeline.models.parametrization import learning_rates
-from pipeline.models.transformer import Transformer, rotary_angles
+from pipeline.models.transformer import STACKS, Transformer, rotary_angles
 from pipeline.params import Model, Optimizer
 from pipeline.training.compiled import network
 from pipeline.training.compiled.optimizer import adamw, muon
-from pipeline.training.optimizer import COEFFICIENTS, STACKS, blocks_of
+from pipeline.training.optimizer import COEFFICIENTS, blocks_of
 from pipeline.training.world import ALONE, World
 
 NAMES = ("embedding", *STACKS, "head")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,7 @@ def run_noise(spec: RunSpec, context: RunContext) -> RunResult:
     from pipeline.corpus.batches import WindowOrder
     from pipeline.corpus.shards import open_corpus
     from pipeline.experiments.language_model.run import recipe_of
+    from pipeline.models.loss import next_token_loss
     from pipeline.models.parametrization import initialise
     from pipeline.models.transformer import Transformer
     from pipeline.training.optimizer import Optimizer
@@ -90,7 +92,7 @@ def run_noise(spec: RunSpec, context: RunContext) -> RunResult:
     for place in spec.settings["tokens"]:
         while tokens < place:
             size = batch_tokens(recipe.batch, window, tokens)
-            loss = model.loss(torch.from_numpy(order.batch(tokens, size)))
+            loss = next_token_loss(model, torch.from_numpy(order.batch(tokens, size)))
             loss.backward()
             optimizer.step(recipe.course.rate_factor(tokens, size))
             tokens += size
@@ -98,7 +100,9 @@ def run_noise(spec: RunSpec, context: RunContext) -> RunResult:
             return result({}, status="diverged", reason=f"training loss {loss.item()} after {tokens} tokens")
         count = spec.settings["micro_batches"]
         windows = torch.from_numpy(order.batch(tokens, count * window))
-        trace, squared = gradient_noise(model.loss, list(model.parameters()), windows.split(1), window)
+        trace, squared = gradient_noise(
+            partial(next_token_loss, model), list(model.parameters()), windows.split(1), window
+        )
         rows.append((tokens, trace / squared, batch_tokens(recipe.batch, window, tokens), trace, squared))
     names = ("step", "noise_tokens", "own_batch", "trace", "squared")
     return result({}, dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)))
