@@ -164,8 +164,9 @@ def _join(address: str, options: dict) -> None:
         ray.init(address=address, **options)
         if any(node["NodeManagerHostname"] != socket.gethostname() for node in ray.nodes() if node["Alive"]):
             ray.shutdown()
-            project = str(Path(__file__).resolve().parents[1])
-            ray.init(address=address, runtime_env={"py_modules": [project]}, **options)
+            code = Path(__file__).resolve().parents[1]
+            modules = [str(folder) for folder in (code, code.parent / "own") if folder.exists()]
+            ray.init(address=address, runtime_env={"py_modules": modules}, **options)
     except (ValueError, ConnectionError, RuntimeError) as error:
         raise ConnectionError(
             f"environment: RAY_ADDRESS: {address!r} cannot be joined ({_first_line(error)})"

@@ -18,7 +18,7 @@ def seal(folder: Path) -> None:
     (folder / DIGESTS).write_text(_text({path.name: _sha256(path) for path in folder.iterdir()}))
 
 
-def read_sealed(folder: Path, name: str) -> bytes:
+def read_sealed(folder: str, name: str) -> bytes:
     """The bytes of the file `name` of a sealed folder. Raises Damaged when they are not those that were sealed."""
     digests, path = _digests(folder), f"{folder}/{name}"
     if name not in digests:
@@ -42,20 +42,20 @@ def check_sealed(folder: Path) -> None:
             raise _differs(f"{folder}/{name}")
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(folder: str | Path) -> dict[str, str]:
     data = _bytes(f"{folder}/{DIGESTS}")
     try:
         digests = json.loads(data)
         if data != _text(digests).encode():
             raise ValueError("not as it was written")
     except (ValueError, TypeError, AttributeError) as error:
-        raise Damaged(f"{folder / DIGESTS}: {error}") from None
+        raise Damaged(f"{folder}/{DIGESTS}: {error}") from None
     return digests
 
 
 def _text(digests: dict[str, str]) -> str:
-    lines = [f" {json.dumps(name)}: {json.dumps(digest)}" for name, digest in sorted(digests.items())]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    entries = json.dumps(dict(sorted(digests.items())), separators=(",\n ", ": "))  # `indent` would be slow
+    return "{\n " + entries[1:-1] + "\n}\n"
 
 
 def _sha256(path: Path) -> str:

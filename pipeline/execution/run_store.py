@@ -63,7 +63,7 @@ class RunStore:
 
     def folder(self, run_id: str) -> Path:
         """The folder of the record. ValueError when `run_id` is not one, so that no path leaves the store."""
-        return Path(f"{self.root}/runs/{check_run_id(run_id)}")
+        return Path(self._place(run_id))
 
     def scratch(self, run_id: str) -> Path:
         """The folder of a run in progress."""
@@ -117,14 +117,14 @@ class RunStore:
         Like `spec`, `curve` and `arrays`, it raises Damaged, a ValueError naming the file, when that is not as it was
         written or does not hold what a record holds.
         """
-        if not self.folder(run_id).is_dir():
+        if not os.path.isdir(self._place(run_id)):
             return None
-        return _checked_result(self.folder(run_id) / "result.json", self._read(run_id, "result.json"))
+        return _checked_result(f"{self._place(run_id)}/result.json", self._read(run_id, "result.json"))
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec of a run."""
         text = self._read(run_id, "spec.json")
-        with _named(self.folder(run_id) / "spec.json"):
+        with _named(f"{self._place(run_id)}/spec.json"):
             spec = RunSpec.from_json(text.decode())
             if spec.run_id != run_id:
                 raise ValueError(f"it is the spec of the run {spec.run_id}")
@@ -133,7 +133,7 @@ class RunStore:
     def curve(self, run_id: str) -> pl.DataFrame:
         """The training curve of a run, from initialisation on; its first column after run_id counts steps or tokens."""
         data = self._read(run_id, "curve.parquet")
-        with _named(self.folder(run_id) / "curve.parquet"):
+        with _named(f"{self._place(run_id)}/curve.parquet"):
             return _checked_curves(pl.read_parquet(data), [run_id])
 
     def curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
@@ -154,7 +154,7 @@ class RunStore:
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays that a run's result holds."""
         data = self._read(run_id, "arrays.safetensors")
-        with _named(self.folder(run_id) / "arrays.safetensors"):
+        with _named(f"{self._place(run_id)}/arrays.safetensors"):
             return load(data)
 
     def damaged(self, run_id: str) -> str | None:
@@ -199,8 +199,12 @@ class RunStore:
             raise ValueError(f"{path}: not JSON ({error}); delete it, no result depends on it") from None
 
     def _read(self, run_id: str, name: str) -> bytes:
-        with _named(self.folder(run_id)):
-            return read_sealed(self.folder(run_id), name)
+        place = self._place(run_id)
+        with _named(place):
+            return read_sealed(place, name)
+
+    def _place(self, run_id: str) -> str:
+        return f"{self.root}/runs/{check_run_id(run_id)}"
 
     def _publish(self, spec: RunSpec, record: dict, result: RunResult | None) -> None:
         building = self.root / "scratch" / f"{spec.run_id}.record"
@@ -230,7 +234,7 @@ class RunStore:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: str | Path) -> Iterator[None]:
     """Raises Damaged, with the file and what to do about it, for whatever shows that a record is not as written."""
     try:
         yield
@@ -250,7 +254,7 @@ def _checked_curves(curves: pl.DataFrame, run_ids: Sequence[str]) -> pl.DataFram
     return curves
 
 
-def _checked_result(path: Path, data: bytes) -> dict:
+def _checked_result(path: str, data: bytes) -> dict:
     with _named(path):
         record = json.loads(data)
         if not isinstance(record, dict) or record.keys() != FIELDS.keys():

@@ -118,8 +118,19 @@ def canonical_json(value: object) -> str:
 
     Raises ValueError for a value without one stable form (a set, an object, NaN): it must never enter an identity.
     """
-    _refuse_unstable(value, "value")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    try:
+        text = _json(value)
+        stable = json.loads(text) == value
+    except (TypeError, ValueError):
+        stable = False
+    if not stable:
+        _refuse_unstable(value, "value")  # which names what is to blame, but takes longer
+        text = _json(value)
+    return text
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _refuse_unstable(value: object, place: str) -> None:
