@@ -139,7 +139,7 @@ class Study:
     def mlflow(self) -> MlflowStore:
         """The store, opened."""
         commit, changed = read_commit(self.root)
-        tags = {"git_commit": commit} if commit else {}
+        tags = {"git_commit": commit, "mlflow.source.git.commit": commit} if commit else {}
         tags |= {"git_changed": ", ".join(changed)[:5000]} if changed else {}
         return MlflowStore(self.uri, self.root, self.name, tags)
 

@@ -25,6 +25,8 @@ class Record:
     It is searched by the tags `identity`, and up to date when its tags hold `hashes` (DVC's). `metrics` are measured
     at `step`; `curves` has the columns step, then one a metric. `artifacts` are (file or folder, folder in MLflow).
     `began` and `ended` are milliseconds since 1970, None where nobody knows. `unique`: an older version is replaced.
+    `of_law`: it belongs among the runs of the laws of learning mechanics. `note` is the description that people read,
+    `source` the module that made it.
     """
 
     name: str
@@ -42,6 +44,9 @@ class Record:
     ended: int | None = None
     succeeded: bool = True
     unique: bool = False
+    of_law: bool = False
+    note: str = ""
+    source: str = "stages/train.py"
 
 
 def texts(values: dict) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pipeline.planning.run_spec import SETTLED
 from pipeline.planning.table import PLANNED, read_plan
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.record import Record, texts
+from pipeline.tracking.stage_records import corpus_dataset
 
 
 def planned_facts(root: Path) -> dict[str, dict]:
@@ -44,14 +45,17 @@ def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
     result, telemetry = store.result(run_id), store.telemetry(run_id) or {}
     spec = store.spec(run_id)
     volatile = {name: value for name, value in telemetry.items() if name not in ("run_id", "label", "flops_own")}
-    measured = {f"telemetry/{name}": value for name, value in flatten(volatile).items()}
+    measured = flatten(volatile)
     tags = {"status": result["status"], "data_digest": spec.data_digest, "code_digest": spec.code_digest}
-    tags |= {name: value for name, value in measured.items() if isinstance(value, str)}
+    tags |= {f"telemetry/{name}": value for name, value in measured.items() if isinstance(value, str)}
     tags |= {"reason": result["reason"]} if result["reason"] else {}
     tags |= {"parent_id": spec.needs} if spec.needs else {}
     tags |= {"checkpoint": store.checkpoint(run_id)} if result["status"] == "finished" else {}
     known = {"experiment": spec.experiment, "kind": spec.kind, "seed": spec.seed, "flops_own": spec.flops}
     studied = spec.experiment == LANGUAGE_MODEL
+    # MLflow shows what is called system/ on a page of its own, so that the curves of the training come first.
+    speeds = {f"system/{name}": float(value) for name, value in measured.items() if number(value)}
+    dataset = corpus_dataset(store.root) if studied else None
     ended = _milliseconds(telemetry.get("finished_at"))
     return Record(
         name=spec.label or run_id,
@@ -59,10 +63,13 @@ def run_record(store: RunStore, run_id: str, facts: dict | None) -> Record:
         hashes={"dvc_hash": run_hash(store, run_id)},
         tags=tags,
         params=texts(flatten(spec.settings) | known | _without_ids(facts or {})),
-        metrics=result["scalars"] | {name: float(x) for name, x in measured.items() if number(x)},
+        metrics=result["scalars"] | speeds,
         step=result["done"],
         curves=store.curve(run_id).drop("run_id") if studied else pl.DataFrame(),
         artifacts=() if studied else ((store.folder(run_id) / "curve.parquet", ""),),
+        dataset=dataset if dataset and dataset.digest == spec.data_digest else None,
+        note=_note(result["scalars"], facts),
+        of_law=not studied,
         began=ended and ended - round(1000 * telemetry.get("seconds", 0)),
         ended=ended,
         succeeded=result["status"] == "finished",
@@ -93,6 +100,7 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
             curves=curves.get((row["run_id"],), pl.DataFrame()),
             succeeded=row["status"] == "finished",
             unique=True,
+            note=_note(losses, row),
         )
 
     def of_law(law: str, source: Path, row: dict) -> Record:
@@ -106,6 +114,7 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
             metrics={name: float(value) for name, value in facts.items() if number(value)},
             succeeded=row["status"] == "finished",
             unique=True,
+            of_law=True,
         )
 
     records = {row["run_id"]: partial(record, row) for row in runs.iter_rows(named=True)}
@@ -113,6 +122,14 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
         rows = pl.read_parquet(source).filter(pl.col("status").is_in(SETTLED)).iter_rows(named=True)
         records |= {row["run_id"]: partial(of_law, source.parent.name, source, row) for row in rows}
     return records
+
+
+def _note(scalars: dict, facts: dict | None) -> str:
+    """What a run of the language model found, in one line; "" for another."""
+    if not facts or facts.get("N_non_embedding") is None:
+        return ""
+    size = f"N = {facts['N_non_embedding']:,} non-embedding parameters, D = {facts['D']:,} tokens"
+    return f"{size}: validation loss {scalars['loss']:.4f} nats/token" if "loss" in scalars else size
 
 
 def _without_ids(facts: dict) -> dict:

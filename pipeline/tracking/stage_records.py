@@ -27,13 +27,16 @@ OUTPUTS = {
     "report": ("reports",),
 }
 _PLAN = "plan/runs.parquet"
+MANIFEST = "data/tokens/manifest.json"
+COUNTS = ("train", "validation", "duplicates", "empty", "invalid")
 
 
 def stage_record(stage: str, root: Path) -> Record:
     """The record of a stage of the study in `root`, whose outputs must be there."""
     hashes = {f"dvc_hash/{path}": dvc_hash(root / path) for path in OUTPUTS[stage]}
     identity = train_identity(root) if stage == "train" else {"stage": stage} | hashes
-    return Record(name=stage, identity=identity, hashes=hashes, **_READERS[stage](root))
+    source = f"stages/{stage}.py"
+    return Record(name=stage, identity=identity, hashes=hashes, source=source, **_READERS[stage](root))
 
 
 def train_identity(root: Path) -> dict[str, str]:
@@ -42,18 +45,27 @@ def train_identity(root: Path) -> dict[str, str]:
 
 
 def _prepared(root: Path) -> dict:
-    path = root / "data/tokens/manifest.json"
+    path = root / MANIFEST
     manifest = json.loads(path.read_text())
-    counts = {name: manifest[name] for name in ("train", "validation", "duplicates", "empty", "invalid")}
+    counts = {name: manifest[name] for name in COUNTS}
     described = {name: manifest[name] for name in ("dtype", "vocab_size", "tokenizer", "split")}
-    source = {"uri": str(path.parent.relative_to(root)), "sources": manifest["sources"]}
     return {
         "tags": {"data_digest": manifest["digest"]},
         "params": texts(flatten(described)),
         "metrics": flatten(counts),
         "artifacts": ((path, ""),),
-        "dataset": Dataset("corpus", manifest["digest"], json.dumps(source), json.dumps(counts)),
+        "dataset": corpus_dataset(root),
     }
+
+
+def corpus_dataset(root: Path) -> Dataset | None:
+    """The prepared corpus in `root`, None where there is none."""
+    path = root / MANIFEST
+    if not path.exists():
+        return None
+    manifest = json.loads(path.read_text())
+    source = {"uri": str(path.parent.relative_to(root)), "sources": manifest["sources"]}
+    return Dataset("corpus", manifest["digest"], json.dumps(source), json.dumps({x: manifest[x] for x in COUNTS}))
 
 
 def _planned(root: Path) -> dict:

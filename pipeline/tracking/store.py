@@ -28,6 +28,12 @@ ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+STUDY_NOTE = (
+    "A scaling study: one run for each stage (prepare, plan, train, collect, fit, report) and one for each training run"
+    " of the language model. Tick runs of two sizes and open the chart view to compare their curves; the report is an"
+    " artifact of the run `report`, the fitted law in the metrics of the run `fit`."
+)
+LAWS_NOTE = "The training runs of the laws of learning mechanics; what they say is in the run `fit` of the study."
 _METRICS_A_BATCH, _TEXTS_A_BATCH = 1000, 100
 _DIGEST_LENGTH = 36
 _Method = TypeVar("_Method", bound=Callable)
@@ -70,7 +76,8 @@ def _may_fail(method: _Method) -> _Method:
 
 
 class MlflowStore:
-    """The MLflow experiment `study` at `uri`. `tags` go on every run.
+    """The MLflow experiment `study` at `uri`, and beside it one for the runs of the laws of learning mechanics, which
+    are many and short and would hide the others. `tags` go on every run.
 
     Local artifacts go to mlartifacts/ in `root`; a server decides for itself. Raises StoreFault when there is no store.
     """
@@ -80,19 +87,28 @@ class MlflowStore:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self.uri, self.tags = uri, tags
-        self._client, self._experiment_id = self._open(uri, root, study)
+        self._client = self._connect(uri)
+        self._study_id = self._experiment(root, study, STUDY_NOTE)
+        self._laws_id = self._experiment(root, f"{study} laws", LAWS_NOTE)
 
     @staticmethod
     @_may_fail
-    def _open(uri: str, root: Path, study: str) -> tuple[MlflowClient, str]:
+    def _connect(uri: str) -> MlflowClient:
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(study)
+        return MlflowClient(tracking_uri=uri)
+
+    @_may_fail
+    def _experiment(self, root: Path, name: str, note: str) -> str:
+        found = self._client.get_experiment_by_name(name)
         if found:
-            return client, found.experiment_id
-        local = None if uri.startswith("http") else (root.resolve() / "mlartifacts").as_uri()
-        return client, client.create_experiment(study, artifact_location=local)
+            return found.experiment_id
+        local = None if self.uri.startswith("http") else (root.resolve() / "mlartifacts").as_uri()
+        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": note}
+        return self._client.create_experiment(name, artifact_location=local, tags=tags)
+
+    def _place(self, of_law: bool) -> str:
+        return self._laws_id if of_law else self._study_id
 
     @_may_fail
     def training_runs(self) -> dict[str, str]:
@@ -100,7 +116,7 @@ class MlflowStore:
         held, page = {}, None
         while page is None or page.token:
             page = self._client.search_runs(
-                [self._experiment_id], "tags.run_id LIKE '%'", page_token=page.token if page else None
+                [self._study_id, self._laws_id], "tags.run_id LIKE '%'", page_token=page.token if page else None
             )
             held |= {run.data.tags["run_id"]: run.data.tags.get("dvc_hash", "") for run in page if _ended(run)}
         return held
@@ -108,29 +124,30 @@ class MlflowStore:
     @_may_fail
     def begin(self, name: str, identity: dict[str, str], parent: str | None = None, began: int | None = None) -> str:
         """MLflow's id of the run with these tags, which is created if there is none. `parent` is an MLflow id."""
-        found = self._find(identity)
-        return found.info.run_id if found else self._create(name, identity, parent, began)
+        found = self._find(self._study_id, identity)
+        return found.info.run_id if found else self._create(self._study_id, name, identity, parent, began)
 
     @_may_fail
     def write(self, record: Record, parent: str | None = None) -> bool:
         """True when something had to be written, False when MLflow already holds this record whole."""
-        found = self._find(record.identity)
+        place = self._place(record.of_law)
+        found = self._find(place, record.identity)
         if found and _ended(found) and record.hashes.items() <= found.data.tags.items():
             return False
         if found and record.unique:
             self._client.delete_run(found.info.run_id)
             found = None
-        mlflow_id = found.info.run_id if found else self._create(record.name, record.identity, parent, record.began)
-        self._fill(mlflow_id, record)
+        known = (place, record.name, record.identity, parent, record.began)
+        self._fill(found.info.run_id if found else self._create(*known), record)
         return True
 
-    def _find(self, identity: dict[str, str]) -> Run | None:
+    def _find(self, place: str, identity: dict[str, str]) -> Run | None:
         wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
-        return next(iter(self._client.search_runs([self._experiment_id], wanted, max_results=1)), None)
+        return next(iter(self._client.search_runs([place], wanted, max_results=1)), None)
 
-    def _create(self, name: str, identity: dict[str, str], parent: str | None, began: int | None) -> str:
+    def _create(self, place: str, name: str, identity: dict[str, str], parent: str | None, began: int | None) -> str:
         tags = self.tags | identity | ({"mlflow.parentRunId": parent} if parent else {})
-        return self._client.create_run(self._experiment_id, start_time=began, tags=tags, run_name=name).info.run_id
+        return self._client.create_run(place, start_time=began, tags=tags, run_name=name).info.run_id
 
     def _fill(self, mlflow_id: str, record: Record) -> None:
         """The end comes last, so that a run cut off here is seen to be incomplete."""
@@ -143,7 +160,9 @@ class MlflowStore:
                 points = record.curves.select(record.curves.columns[0], name).iter_rows()
                 metrics += [Metric(name, float(value), now, step) for step, value in points]
         params = [Param(name, value) for name, value in record.params.items()]
-        tags = [RunTag(name, value) for name, value in (record.tags | record.hashes).items()]
+        told = {"mlflow.note.content": record.note} if record.note else {}
+        told |= {"mlflow.source.name": record.source, "mlflow.source.type": "LOCAL"}
+        tags = [RunTag(name, value) for name, value in (record.tags | record.hashes | told).items()]
         while metrics or params or tags:
             texts = {"params": params[:_TEXTS_A_BATCH], "tags": tags[:_TEXTS_A_BATCH]}
             numbers = metrics[: _METRICS_A_BATCH - sum(map(len, texts.values()))]

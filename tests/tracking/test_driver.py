@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from mlflow import MlflowClient
@@ -10,11 +11,12 @@ from mlflow.artifacts import download_artifacts
 
 from pipeline.execution.digests import DIGESTS, seal
 from pipeline.execution.executor import Event
+from pipeline.experiments.law import law_run, result
 from pipeline.storage import Damaged
 from pipeline.tracking import mirror, mirror_beside, run_mirror, track_all
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.stage_records import OUTPUTS
-from tests.tracking.conftest import MANIFEST, NUM_ROWS, Toy
+from tests.tracking.conftest import MANIFEST, NUM_ROWS, TELEMETRY, Toy
 
 # MLflow 3.17 uses a loader of SQLAlchemy that is deprecated there.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning")
@@ -33,7 +35,7 @@ def test_a_training_run_is_there_with_its_curve_and_can_be_traced_back(toy: Toy)
     assert run.data.params["optimizer.kind"] == spec.settings["optimizer"]["kind"]
     assert run.data.params["kind"] == "cooldown"
     assert (run.data.metrics["loss"], run.data.metrics["bits_per_byte"]) == (3.0, 4.3)
-    assert run.data.metrics["telemetry/seconds"] == 2.0
+    assert run.data.metrics["system/seconds"] == 2.0
     assert run.data.tags["telemetry/versions.torch"] == "2.13.0"
     assert run.data.tags["dvc_hash"] == dvc_hash(toy.root / "runs" / spec.run_id / "result.json")
     assert Path(run.data.tags["checkpoint"]).read_bytes() == spec.run_id.encode()
@@ -45,6 +47,34 @@ def test_a_training_run_is_there_with_its_curve_and_can_be_traced_back(toy: Toy)
     assert parent.data.metrics["num_finished"] == 3
     assert parent.data.metrics["num_diverged"] == 1
     assert parent.data.metrics["total_seconds"] == 8.0
+
+
+def test_a_training_run_says_what_it_found_on_which_data(toy: Toy):
+    toy.finish()
+    mirror("train")
+    spec = next(spec for spec in toy.specs if spec.kind == "cooldown")
+    [run] = toy.mirrored(f"tags.run_id = '{spec.run_id}'")
+    N, D = 12 * spec.settings["model"]["depth"] * 32**2, spec.settings["course"]["end"]
+    said = f"N = {N:,} non-embedding parameters, D = {D:,} tokens: validation loss 3.0000 nats/token"
+    assert run.data.tags["mlflow.note.content"] == said
+    assert run.data.tags["mlflow.source.name"] == "stages/train.py"
+    [used] = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("corpus", MANIFEST["digest"][:36])
+    experiment = MlflowClient(toy.uri).get_experiment_by_name("toy")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "scaling study" in experiment.tags["mlflow.note.content"]
+
+
+def test_runs_of_laws_stand_in_an_experiment_of_their_own(toy: Toy):
+    toy.finish()
+    spec = law_run("grokking", "network", {"width": 3}, label="grokking: network", seconds=1.0)
+    toy.store.add(spec, result({"value": 2.0}, {"step": np.arange(3), "loss": np.ones(3)}), TELEMETRY)
+    assert track_all() == 11
+    assert track_all() == 0
+    client = MlflowClient(toy.uri)
+    [run] = client.search_runs([client.get_experiment_by_name("toy laws").experiment_id])
+    assert (run.data.tags["run_id"], run.data.metrics["value"]) == (spec.run_id, 2.0)
+    assert {run.data.tags["run_id"] for run in toy.training_runs()} == {one.run_id for one in toy.specs}
 
 
 def test_a_diverged_run_is_a_failed_one_with_its_reason(toy: Toy):
