@@ -14,6 +14,7 @@ import polars as pl
 
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, reads, step
+from pipeline.headline import headline
 from pipeline.params import Params
 from pipeline.plain import flatten
 from pipeline.planning.run_spec import SETTLED, RunSpec
@@ -116,7 +117,8 @@ def collect_law(
 
 
 def judge_study(params: Params, results: Path, laws: Iterable[str]) -> None:
-    """Writes what the tables in `results` say of the language model and of `laws`: findings.json and fit/ there."""
+    """Writes findings.json, metrics.json and fit/ in `results`: what the tables there say of the language model and of
+    `laws`."""
     runs, curves = (pl.read_parquet(results / f"{name}.parquet") for name in ("runs", "curves"))
     judgements = {LANGUAGE_MODEL: step(LANGUAGE_MODEL, "judge")(params.fit, runs, curves)}
     judgements |= {name: judge_law(params, name, results) for name in laws}
@@ -151,7 +153,7 @@ def law_tables(name: str, results: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
-    """Writes findings.json and fit/<experiment>/<table>.csv into the folder `results`.
+    """Writes findings.json, metrics.json and fit/<experiment>/<table>.csv into the folder `results`.
 
     What they hold of experiments that are not in `judgements` stays.
     """
@@ -163,8 +165,13 @@ def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
         folder.mkdir(parents=True)
         for table, frame in judgement.tables.items():
             frame.write_csv(folder / f"{table}.csv")
-    text = json.dumps({"experiments": said}, indent=2, sort_keys=True, allow_nan=False)
-    (results / "findings.json").write_text(text + "\n", encoding="utf-8")
+    _write_json(results / "findings.json", {"experiments": said})
+    if LANGUAGE_MODEL in said:
+        _write_json(results / "metrics.json", headline(said))
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_findings(results: Path) -> dict[str, dict]:

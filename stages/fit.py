@@ -10,7 +10,7 @@ from pipeline.stage import run_stage
 
 
 def main() -> None:
-    """Writes results/findings.json and results/fit/<experiment>/<table>.csv."""
+    """Writes results/findings.json, results/metrics.json and results/fit/<experiment>/<table>.csv."""
     params = read_params()
     judge_study(params, Path("results"), params.laws.tested)
 

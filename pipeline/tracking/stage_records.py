@@ -23,7 +23,7 @@ OUTPUTS = {
     "plan": ("plan/runs.parquet",),
     "train": ("runs", "telemetry"),
     "collect": ("results/runs.parquet", "results/runs.csv", "results/curves.parquet", "results/laws"),
-    "fit": ("results/fit", "results/findings.json"),
+    "fit": ("results/fit", "results/findings.json", "results/metrics.json"),
     "report": ("reports",),
 }
 _PLAN = "plan/runs.parquet"
