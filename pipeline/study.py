@@ -25,7 +25,7 @@ from pipeline.tracking import run_mirror
 
 def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     """The runs of all experiments that are on, and the descriptive columns of each (see planning/table.py)."""
-    facts = _facts(params, tokens)
+    facts = study_facts(params, tokens)
     specs = step(LANGUAGE_MODEL, "plan")(params.language_model, facts)
     described = [describe(spec, params.language_model.seed) for spec in specs]
     laws = [spec for runs in _plan_laws(params, facts).values() for spec in runs]
@@ -34,14 +34,15 @@ def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
 
 def plan_laws(params: Params, tokens: Path) -> dict[str, list[RunSpec]]:
     """The runs of every law of learning mechanics that is on, by its name."""
-    return _plan_laws(params, _facts(params, tokens))
+    return _plan_laws(params, study_facts(params, tokens))
 
 
 def _plan_laws(params: Params, facts: StudyFacts) -> dict[str, list[RunSpec]]:
     return {name: step(name, "plan")(settings, facts) for name, settings in params.laws.tested.items()}
 
 
-def _facts(params: Params, tokens: Path) -> StudyFacts:
+def study_facts(params: Params, tokens: Path) -> StudyFacts:
+    """What planners may know of the study. Raises ValueError where its corpus is not prepared."""
     if not tokens.exists():
         raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
     corpus = open_corpus(tokens)
