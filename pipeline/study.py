@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +88,11 @@ def _bill_of(runs: Sorted, store: RunStore) -> Bill:
     return draw_bill(runs.ready, runs.held.get, throughput.seconds, num_workers(), throughput.basis, left_out)
 
 
-def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path) -> dict[str, str]:
+def train_runs(
+    specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path, mirrored: bool = True
+) -> dict[str, str]:
     """Trains every run of `specs` that is neither settled nor waived nor failed before; run_id -> reason of all that
-    have failed by then.
+    have failed by then. MLflow gets each as it ends, if `mirrored`.
 
     A record that does not hold what was written is told, set aside and trained again. Raises BlockingIOError while
     another driver trains on this store, ValueError or OSError before any training when the corpus is damaged, or the
@@ -115,8 +118,10 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
             publish_corpus(tokens, store.storage) if store.storage else None,
             settings.devices,
         )
-        with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
-            return runs.failed | Executor(runs.ready, store, cluster, policy, (display, track), bill.seconds).run()
+        mirror = run_mirror(store) if mirrored else nullcontext()
+        with Cluster() as cluster, Display(bill) as display, mirror as track:
+            watchers = (display, track) if track else (display,)
+            return runs.failed | Executor(runs.ready, store, cluster, policy, watchers, bill.seconds).run()
 
 
 def _set_damaged_aside(specs: list[RunSpec], store: RunStore) -> None:

@@ -37,10 +37,12 @@ def expected(predictor: Predictor, tables: list[pl.DataFrame], convention: str) 
     `predictor`.
 
     C, in FLOPs, is BUDGET_FACTOR times that of the largest point of all, 6 N D. Tables have the columns of
-    plan/runs.parquet; a point counts once, however often it is repeated, and runs without N (those of other laws) never.
+    plan/runs.parquet; a point counts once, however often it is repeated, and runs without N, those
+    of other laws, never.
     """
     points = [
-        table.select(f"N_{convention}", "D").drop_nulls().unique().sort(pl.all()).to_numpy().astype(float).T for table in tables
+        table.select(f"N_{convention}", "D").drop_nulls().unique().sort(pl.all()).to_numpy().astype(float).T
+        for table in tables
     ]
     C = BUDGET_FACTOR * FLOPS_PER_PARAMETER_TOKEN * max(float((N * D).max()) for N, D in points)
     best = float(predictor.law.optimal_size([C])[0])
