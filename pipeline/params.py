@@ -1,12 +1,10 @@
-"""params.yaml as frozen, validated objects. This is the only module that reads or writes YAML."""
+"""params.yaml as frozen, validated objects. This is the only module that reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,10 +19,7 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
-
-from pipeline.storage import write
 
 LAWS = "pipeline.experiments.laws"
 """The package of the laws of learning mechanics: class Settings of module <name> reads the section `laws.<name>`."""
@@ -316,32 +311,11 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
 
     Raises ValueError with one line a fault: file, field, value.
     """
-    return _validated(path, _tree(path, YAML(typ="safe")))
+    return validated(path, read_tree(path, YAML(typ="safe")))
 
 
-def write_points(path: Path, points: Iterable[Point]) -> None:
-    """Adds `points` to language_model.grid.points of the file `path`, whose comments and layout stay as they are.
-
-    Raises ValueError, before anything is written, where that does not give valid parameters.
-    """
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 4096, True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    tree, text = _tree(path, yaml), StringIO()
-    held = tree["language_model"]["grid"].setdefault("points", [])
-    for point in points:
-        entry = CommentedMap(point.model_dump(exclude_none=True))
-        entry.fa.set_flow_style()
-        held.append(entry)
-    yaml.dump(tree, text)
-    _validated(path, YAML(typ="safe").load(text.getvalue()))
-    write(str(path), text.getvalue().encode())
-
-
-def _tree(path: Path, yaml: YAML) -> Any:
+def read_tree(path: Path, yaml: YAML) -> Any:
+    """The content of the file `path` as `yaml` gives it. Raises ValueError where there is none, or no YAML."""
     try:
         return yaml.load(path)
     except FileNotFoundError:
@@ -352,7 +326,8 @@ def _tree(path: Path, yaml: YAML) -> Any:
         raise ValueError(f"{path}:{place} not YAML: {getattr(error, 'problem', error)}") from None
 
 
-def _validated(path: Path, tree: object) -> Params:
+def validated(path: Path, tree: object) -> Params:
+    """`tree` as parameters. Raises ValueError with one line a fault: file `path`, field, value."""
     try:
         return _with_laws(path, tree).model_validate(tree)
     except ValidationError as error:

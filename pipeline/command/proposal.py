@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.command.params_file import add_points
 from pipeline.command.predict import positive, read_study
 from pipeline.command.words import aligned, figure
 from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts
@@ -18,7 +19,7 @@ from pipeline.fitting.design import expected_interval, next_runs
 from pipeline.fitting.estimators import L2
 from pipeline.fitting.prediction import BUDGET_FACTOR, Prediction, Predictor
 from pipeline.fitting.solver import fit
-from pipeline.params import LanguageModel, Point, read_params, write_points
+from pipeline.params import LanguageModel, Point, read_params
 from pipeline.results import read_findings
 from pipeline.study import study_facts
 
@@ -59,7 +60,7 @@ def command(arguments: argparse.Namespace) -> None:
     before, chosen = propose(settings, corpus, predictor, params.fit.convention, target, budget, least)
     print(_text(predictor, target, before, chosen, budget))
     if arguments.apply:
-        write_points(PARAMS, [one.point for one in chosen])
+        add_points(PARAMS, [one.point for one in chosen])
         print(f"{len(chosen)} points added to {PARAMS}: language_model.grid.points; `study bill`, then `make study`")
 
 

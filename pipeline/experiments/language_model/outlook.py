@@ -18,13 +18,16 @@ from pipeline.reporting.numbers import (
 )
 
 
+def predictor_in(summary: dict, tables: dict[str, pl.DataFrame]) -> Predictor | None:
+    """The predictor that the study's judgement holds; None where it has none."""
+    stored, draws = summary.get("forecast"), tables.get("draws", pl.DataFrame())
+    return Predictor.from_dict(stored, draws.to_numpy()) if stored and not draws.is_empty() else None
+
+
 def forecast(summary: dict, tables: dict[str, pl.DataFrame]) -> Budget | None:
     """The best use of BUDGET_FACTOR times the largest compute; None where the study has no predictor."""
-    stored, draws = summary.get("forecast"), tables.get("draws", pl.DataFrame())
-    if not stored or draws.is_empty():
-        return None
-    predictor = Predictor.from_dict(stored, draws.to_numpy())
-    return predictor.budget(BUDGET_FACTOR * predictor.C_range[1])
+    predictor = predictor_in(summary, tables)
+    return predictor and predictor.budget(BUDGET_FACTOR * predictor.C_range[1])
 
 
 def forecast_sentence(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
