@@ -13,7 +13,7 @@ from pipeline.command.predict import positive, read_study
 from pipeline.command.words import aligned, figure
 from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts
 from pipeline.experiments.language_model.forecast import COST_POWER, NUM_NEXT
-from pipeline.experiments.language_model.ladder import ladder, measured_run, with_points
+from pipeline.experiments.language_model.ladder import flops_for, ladder, measured_run, with_points
 from pipeline.experiments.language_model.plan import describe, plan
 from pipeline.fitting.design import expected_interval, next_runs
 from pipeline.fitting.estimators import L2
@@ -96,7 +96,7 @@ def propose(
     while open_points and len(chosen) < NUM_NEXT:
         grown = with_points(settings, [one.point for one in chosen])
         known = {spec.run_id for spec in plan(grown, corpus)}
-        costs = [_cost(grown, corpus, point, known) for point in open_points.values()]
+        costs = [flops_for(grown, corpus, point, known) for point in open_points.values()]
         N, D = np.array(list(open_points), float).T
         if min(costs) > left:
             break
@@ -113,12 +113,6 @@ def propose(
         cheapest = f"the cheapest costs {figure(min(costs), 3)}" if open_points else "the whole ladder is planned"
         raise ValueError(f"--flops: {budget:g} buys none of the runs beyond the grid: {cheapest}")
     return before, chosen
-
-
-def _cost(settings: LanguageModel, corpus: CorpusFacts, point: Point, known: set[str]) -> float:
-    """FLOPs of what `point` adds to the plan of `settings`, whose runs are `known`."""
-    planned = plan(with_points(settings, [point]), corpus)
-    return sum(spec.flops for spec in planned if spec.run_id not in known)
 
 
 def _text(predictor: Predictor, target: Prediction, before: float, chosen: list[Proposed], budget: float) -> str:

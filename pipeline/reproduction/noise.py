@@ -54,8 +54,17 @@ class StudyNoise:
         finished = self.tables.runs.filter(pl.col("status") == "finished")
         return [ids for ids in finished.group_by(SAME_POINT).agg("run_id")["run_id"].to_list() if len(ids) > 1]
 
+    @cached_property
+    def _found(self) -> dict[str, Spread | None]:
+        return {}
+
     def of(self, column: str) -> Spread | None:
         """The spread of a column."""
+        if column not in self._found:
+            self._found[column] = self._pooled(column)
+        return self._found[column]
+
+    def _pooled(self, column: str) -> Spread | None:
         parts = [one for ids in self._points if (one := _between(self.tables, ids, column, logarithmic=True))]
         freedom = sum(one.freedom for one in parts)
         if not freedom:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from pipeline.experiments.experiment import CorpusFacts
 from pipeline.experiments.language_model.plan import levels, plan
@@ -28,17 +28,28 @@ def ladder(settings: LanguageModel, corpus: CorpusFacts) -> list[Point]:
 
 def measured_run(settings: LanguageModel, corpus: CorpusFacts, point: Point) -> RunSpec:
     """The run that gives the loss of one point, by the recipe of the study. Raises ValueError as `plan` does."""
-    return plan(_with_points(settings, [point], alone=True), corpus)[-1]
+    return plan(_of_grid(settings, [], [point]), corpus)[-1]
 
 
 def with_points(settings: LanguageModel, points: Iterable[Point]) -> LanguageModel:
     """The study with more points beside its grid."""
-    return _with_points(settings, [*settings.grid.points, *points])
+    grid = settings.grid
+    return settings.model_copy(update={"grid": grid.model_copy(update={"points": [*grid.points, *points]})})
 
 
-def _with_points(settings: LanguageModel, points: list[Point], alone: bool = False) -> LanguageModel:
-    grid = settings.grid.model_copy(update={"points": points} | ({"widths": []} if alone else {}))
-    return settings.model_copy(update={"grid": grid} | ({"replicates": Replicates()} if alone else {}))
+def flops_for(settings: LanguageModel, corpus: CorpusFacts, point: Point, known: Container[str]) -> float:
+    """Training FLOPs of what `point` adds to the study, whose planned runs are `known`: a trunk that is there is
+    continued, not trained again."""
+    widths = [width for width in settings.grid.widths if width == point.width]
+    held = [one for one in settings.grid.points if one.width == point.width]
+    tree = plan(_of_grid(settings, widths, [*held, point]), corpus)
+    return sum(spec.flops for spec in tree if spec.run_id not in known)
+
+
+def _of_grid(settings: LanguageModel, widths: list[int], points: list[Point]) -> LanguageModel:
+    """The study with another grid and no replicates."""
+    grid = settings.grid.model_copy(update={"widths": widths, "points": points})
+    return settings.model_copy(update={"grid": grid, "replicates": Replicates()})
 
 
 def _carried(settings: LanguageModel, corpus: CorpusFacts, point: Point) -> bool:
