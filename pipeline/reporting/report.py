@@ -57,7 +57,7 @@ def build_page(
         study_tables.excluded_table(inputs.runs, pl.concat(judged, how="diagonal_relaxed") if judged else None),
         study_tables.runs_table(inputs.runs, inputs.telemetry),
     )
-    sections = {name: getattr(params, name) for name in type(params).model_fields}
+    sections = {name: getattr(params, name) for name in type(params).model_fields if name != "publish"}
     setup = (
         study_tables.recipe_table(sections),
         study_tables.corpus_table(inputs.manifest),

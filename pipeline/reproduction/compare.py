@@ -62,13 +62,13 @@ def outcome(
     for column in sorted(theirs.keys() | ours.keys()):
         a, b = theirs.get(column), ours.get(column)
         if a != b:
-            said = f"{published.place}/runs.parquet: {column}: {_told(a)}, retrained {_told(b)}"
+            said = f"{published.runs_place}: {column}: {_told(a)}, retrained {_told(b)}"
             if column in fixed or not (_is_number(a) and _is_number(b)):
                 differing.append((False, said))
             else:
                 differing.append(_judged(said, np.array([a]), np.array([b]), column, spreads, num_compared))
     x, y = (table.curve(run_id) for table in (published, retrained))
-    said = f"{published.place}/curves.parquet"
+    said = published.curves_place
     if x.columns != y.columns or len(x) != len(y):
         differing.append((False, f"{said}: {_shape(x)}, retrained {_shape(y)}"))
     else:

@@ -6,7 +6,7 @@ The rows of retrained runs stand in for the published ones, so that a published 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +40,7 @@ def replaced(published: Tables, retrained: Tables) -> Tables:
         pl.concat([old.filter(~pl.col("run_id").is_in(again)), new], how="diagonal_relaxed")
         for old, new in ((published.runs, retrained.runs), (published.curves, retrained.curves))
     )
-    return Tables(published.place, runs, curves)
+    return replace(published, runs=runs, curves=curves)
 
 
 @dataclass(frozen=True)

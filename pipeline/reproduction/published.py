@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -15,12 +15,15 @@ from pipeline.results import collect_study
 PLACES = {LANGUAGE_MODEL: "results"}
 """Folder of the two tables of an experiment, where it is not results/laws/<experiment>."""
 
+RECORD = "its record in runs/"
+
 
 @dataclass(frozen=True)
 class Tables:
-    """The runs and curves of one experiment, as in the files `place`/runs.parquet and `place`/curves.parquet."""
+    """The runs and curves of one experiment, and where each of the two comes from, in words."""
 
-    place: str
+    runs_place: str
+    curves_place: str
     runs: pl.DataFrame
     curves: pl.DataFrame
 
@@ -28,7 +31,7 @@ class Tables:
         """The row of a run, empty where there is none. Raises ValueError where there are two."""
         rows = self.runs.filter(pl.col("run_id") == run_id)
         if len(rows) > 1:
-            raise ValueError(f"{self.place}/runs.parquet: run_id: {run_id} appears {len(rows)} times")
+            raise ValueError(f"{self.runs_place}: run_id: {run_id} appears {len(rows)} times")
         return rows.to_dicts()[0] if len(rows) else {}
 
     def curve(self, run_id: str) -> pl.DataFrame:
@@ -55,7 +58,8 @@ def recorded_tables(plan: pl.DataFrame, specs: list[RunSpec], store: RunStore, f
     chosen = plan.filter(pl.col("run_id").is_in([spec.run_id for spec in specs]))
     folder.mkdir()
     collect_study(chosen, [spec for spec in specs if spec.experiment != LANGUAGE_MODEL], store, folder / "results")
-    return published_tables(folder)
+    found = published_tables(folder)
+    return {name: replace(tables, runs_place=RECORD, curves_place=RECORD) for name, tables in found.items()}
 
 
 def _tables(root: Path, place: str) -> Tables:
@@ -68,4 +72,4 @@ def _tables(root: Path, place: str) -> Tables:
             raise ValueError(f"{place}/{name}.parquet: no such file; there is no finished study here") from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise ValueError(f"{place}/{name}.parquet: not a parquet file ({' '.join(str(error).split())})") from None
-    return Tables(place, *found)
+    return Tables(f"{place}/runs.parquet", f"{place}/curves.parquet", *found)

@@ -100,7 +100,10 @@ def reproduce(study: Study, run_ids: list[str], place: Path, storage: str | None
     for name in dict.fromkeys(spec.experiment for spec in sound):
         chosen = [spec for spec in sound if spec.experiment == name]
         against = [(study.published.get(name), _incomparable(name, study, chosen)), (records.get(name), ())]
-        compared = [_compare(tables, retrained[name], chosen, left_out) for tables, left_out in against if tables]
+        noise = replaced(study.published.get(name, retrained[name]), retrained[name])
+        compared = [
+            _compare(tables, retrained[name], noise, chosen, left_out) for tables, left_out in against if tables
+        ]
         for spec in chosen:
             verdicts = [one[spec.run_id] for one in compared if spec.run_id in one]
             verdicts += [_bytes(spec, mine, store)] if spec in held else []
@@ -108,13 +111,14 @@ def reproduce(study: Study, run_ids: list[str], place: Path, storage: str | None
     return found
 
 
-def _compare(theirs: Tables, ours: Tables, chosen: list[RunSpec], left_out: tuple[str, ...]) -> dict[str, Outcome]:
-    """The outcome of every run in `chosen` that `theirs` has."""
-    both = replaced(theirs, ours)
+def _compare(
+    theirs: Tables, ours: Tables, noise: Tables, chosen: list[RunSpec], left_out: tuple[str, ...]
+) -> dict[str, Outcome]:
+    """The outcome of every run in `chosen` that `theirs` has; seeds are compared in `noise`."""
     known = set(theirs.runs["run_id"])
-    study, found = StudyNoise(both), {}
+    study, found = StudyNoise(noise), {}
     settings = tuple(sorted({name for spec in chosen for name in flatten(spec.settings)}))
-    laws = LawNoise(both, settings)
+    laws = LawNoise(noise, settings)
     for spec in chosen:
         if spec.run_id not in known:
             continue

@@ -28,15 +28,19 @@ def curves_of(runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def tables_of(runs: pl.DataFrame, curves: pl.DataFrame) -> Tables:
+    return Tables("results/runs.parquet", "results/curves.parquet", runs, curves)
+
+
 def drawn(seed: int, sd: float = 0.004) -> Tables:
     runs = study_runs(LAW, WIDTHS, TOKENS, WIDTHS, tree_sd=0.0, run_sd=sd, random_seed=seed)
     runs = runs.filter(pl.col("kind") == "cooldown")
-    return Tables("results", runs, curves_of(runs))
+    return tables_of(runs, curves_of(runs))
 
 
 def only(tables: Tables, ids: list[str]) -> Tables:
     runs, curves = (table.filter(pl.col("run_id").is_in(ids)) for table in (tables.runs, tables.curves))
-    return Tables(tables.place, runs, curves)
+    return tables_of(runs, curves)
 
 
 def judged(published: Tables, retrained: Tables) -> list:
@@ -48,7 +52,7 @@ def judged(published: Tables, retrained: Tables) -> list:
 def falsified(tables: Tables, run_id: str, **columns) -> Tables:
     chosen = pl.col("run_id") == run_id
     changes = [pl.when(chosen).then(change).otherwise(pl.col(name)).alias(name) for name, change in columns.items()]
-    return Tables(tables.place, tables.runs.with_columns(changes), tables.curves)
+    return tables_of(tables.runs.with_columns(changes), tables.curves)
 
 
 def test_the_noise_between_seeds_is_that_of_the_study():
@@ -61,8 +65,7 @@ def test_the_noise_between_seeds_is_that_of_the_study():
 
 def test_identical_tables_are_the_same_bits_and_a_column_in_another_order_changes_nothing():
     tables = drawn(2)
-    other = Tables(
-        "results",
+    other = tables_of(
         tables.runs.select(sorted(tables.runs.columns)),
         tables.curves.select("train_loss", "tokens", "run_id"),
     )
@@ -108,7 +111,7 @@ def test_a_curve_of_another_length_or_far_away_is_found():
         train_loss=pl.when(mine).then(pl.col("train_loss") + 0.3).otherwise(pl.col("train_loss"))
     )
     for curves, said in ((shorter, "9 rows of tokens, train_loss, retrained 10"), (higher, "train_loss: ")):
-        (found,) = judged(Tables("results", truth.runs, curves), only(truth, [run_id]))
+        (found,) = judged(tables_of(truth.runs, curves), only(truth, [run_id]))
         assert found.verdict == "does not reproduce"
         assert f"results/curves.parquet: {said}" in found.detail
 
@@ -128,8 +131,7 @@ def test_a_law_is_measured_with_the_seeds_of_the_same_setting():
         for rate in (1.0, 2.0)
         for seed in range(6)
     ]
-    truth = Tables(
-        "results/laws/descent",
+    truth = tables_of(
         pl.DataFrame(rows, infer_schema_length=None),
         pl.DataFrame({"run_id": []}, schema={"run_id": pl.String}),
     )
