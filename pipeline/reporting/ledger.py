@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import polars as pl
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from pipeline.publishing.forecasts import record_of, scores
 from pipeline.publishing.publication import Publication
@@ -49,12 +49,19 @@ def record_words(scored: pl.DataFrame) -> str:
     waiting = f"{record.open} {'is' if record.open == 1 else 'are'} open."
     if not record.scored:
         return f"None has been put to the test yet; {waiting}"
-    sure = binomtest(record.inside, record.scored).proportion_ci(0.95)
+    low, high = _sure(record.inside, record.scored)
     return (
         f"Of {record.scored} that were put to the test, {record.inside} came out inside their interval "
-        f"({percent(record.inside / record.scored)}, 95 % interval {percent(sure.low)} to {percent(sure.high)} if they "
+        f"({percent(record.inside / record.scored)}, 95 % interval {percent(low)} to {percent(high)} if they "
         f"were independent), with a relative error of {percent(record.rms)} rms; {waiting}"
     )
+
+
+def _sure(inside: int, scored: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Clopper and Pearson 1934, doi 10.1093/biomet/26.4.404)."""
+    low = float(betaincinv(inside, scored - inside + 1, 0.025)) if inside else 0.0
+    high = float(betaincinv(inside + 1, scored - inside, 0.975)) if inside < scored else 1.0
+    return low, high
 
 
 def _published(publications: Sequence[Publication]) -> Table:
