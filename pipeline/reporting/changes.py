@@ -12,6 +12,7 @@ from pipeline.reporting.numbers import count, decimal, known
 from pipeline.reporting.tables import Cell, Table, estimate, number, words
 
 State = Mapping[str, Any]
+_ORDER = ("E", "A", "alpha", "B", "beta", "q")
 _PARAMETERS = dict.fromkeys(("before", "before_low", "before_high", "now", "now_low", "now_high"), pl.Float64)
 _VERDICTS = dict.fromkeys(("experiment", "law", "role", "before", "now"), pl.String)
 _RUNS = {"change": pl.String, "run_id": pl.String, "kind": pl.String, "width": pl.Int64, "N": pl.Int64, "D": pl.Int64}
@@ -52,7 +53,7 @@ def change_lines(publications: Sequence[Publication], state: State) -> list[str]
 def _parameters(since: str, before: State, now: State) -> Table:
     rows: list[tuple[Cell, ...]] = []
     frame = []
-    for name in dict.fromkeys([*before["parameters"], *now["parameters"]]):
+    for name in sorted(before["parameters"].keys() | now["parameters"].keys(), key=lambda name: (_place(name), name)):
         old, new = (state["parameters"].get(name, {}) for state in (before, now))
         ends = [(one.get("value"), one.get("low"), one.get("high")) for one in (old, new)]
         inside = None
@@ -126,6 +127,10 @@ def _law_counts(before: State, now: State) -> dict[str, int]:
 
 def _point(run: Mapping[str, Any]) -> tuple:
     return tuple(run[name] for name in ("kind", "width", "N", "D", "seed"))
+
+
+def _place(parameter: str) -> int:
+    return _ORDER.index(parameter) if parameter in _ORDER else len(_ORDER)
 
 
 def _verdict(verdict: str | None) -> Cell:

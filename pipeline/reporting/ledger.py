@@ -12,6 +12,8 @@ from pipeline.publishing.publication import Publication
 from pipeline.reporting.numbers import percent
 from pipeline.reporting.tables import Table, from_frame, words
 
+MOST_OPEN = 30
+"""Forecasts up to which the ledger stands unfolded."""
 _COLUMNS = {
     "publication": ("published", "words"),
     "width": ("width", "whole"),
@@ -39,7 +41,8 @@ def ledger_tables(publications: Sequence[Publication], planned: pl.DataFrame, ru
         f"frozen before those runs were trained. {record_words(scored)}"
     )
     shown = shown.sort(pl.col("measured").is_null(), maintain_order=True)
-    ledger = from_frame("ledger", "Forecast ledger", said, shown, _COLUMNS, empty="none: no law that predicts")
+    empty, folded = "none: no law that predicts", len(shown) > MOST_OPEN
+    ledger = from_frame("ledger", "Forecast ledger", said, shown, _COLUMNS, empty=empty, folded=folded)
     return ledger, _published(publications)
 
 
