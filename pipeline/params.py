@@ -1,4 +1,4 @@
-"""params.yaml as frozen, validated objects. This is the only module that reads YAML."""
+"""params.yaml as frozen, validated objects. This is the only module that reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -97,27 +97,39 @@ class Prepare(Section):
     split_seed: int = 0
 
 
-class SizesByTokens(Section):
+class Point(Section):
+    """One run beside the grid: a width, the tokens it is trained on, and its seed (None: that of the study)."""
+
+    width: PositiveInt
+    tokens: PositiveInt
+    seed: int | None = None
+
+
+class _Grid(Section):
+    """`widths` of every kind of grid, and single `points` beside it."""
+
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    points: list[Point] = []
+
+
+class SizesByTokens(_Grid):
     """Every width at every token count: the tree of trunks and cooldowns."""
 
     kind: Literal["sizes_by_tokens"]
-    widths: Annotated[list[PositiveInt], Field(min_length=1)]
     tokens: Annotated[list[PositiveInt], Field(min_length=1)]
 
 
-class IsoFlop(Section):
+class IsoFlop(_Grid):
     """Every width at every compute budget (training FLOPs): D = C / (FLOPs a token)."""
 
     kind: Literal["isoflop"]
-    widths: Annotated[list[PositiveInt], Field(min_length=1)]
     flops: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
-class TokensPerParameter(Section):
+class TokensPerParameter(_Grid):
     """Every width at every ratio D / N, N non-embedding."""
 
     kind: Literal["tokens_per_parameter"]
-    widths: Annotated[list[PositiveInt], Field(min_length=1)]
     ratios: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
@@ -201,9 +213,11 @@ class LanguageModel(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> LanguageModel:
-        for width in self.grid.widths:
+        places = [("grid.widths", width) for width in self.grid.widths]
+        places += [(f"grid.points.{number}.width", point.width) for number, point in enumerate(self.grid.points)]
+        for place, width in places:
             if width % self.model.head_size:
-                raise ValueError(f"grid.widths: {width} is not divisible by model.head_size {self.model.head_size}")
+                raise ValueError(f"{place}: {width} is not divisible by model.head_size {self.model.head_size}")
         if self.model.head_size % 2:
             raise ValueError(f"model.head_size: {self.model.head_size} is odd; rotary positions need pairs")
         if self.batch.tokens % self.model.context:
@@ -265,6 +279,15 @@ class Report(Section):
     subtitle: str = ""
 
 
+class Publish(Section):
+    """How a publication is cited: its `authors` (none: those of the git history), an SPDX `licence`, and the `url` that
+    the page will have."""
+
+    authors: list[Annotated[str, Field(min_length=1)]] = []
+    licence: Annotated[str, Field(min_length=1)] = "CC-BY-4.0"
+    url: str | None = None
+
+
 class Laws(Section):
     """The laws of learning mechanics to be tested beside the scaling study: one field a law of params.yaml."""
 
@@ -285,6 +308,7 @@ class Params(Section):
     collect: Collect
     fit: Fit
     report: Report
+    publish: Publish = Publish()
 
 
 def read_params(path: Path = Path("params.yaml")) -> Params:
@@ -292,14 +316,23 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
 
     Raises ValueError with one line a fault: file, field, value.
     """
+    return validated(path, read_tree(path, YAML(typ="safe")))
+
+
+def read_tree(path: Path, yaml: YAML) -> Any:
+    """The content of the file `path` as `yaml` gives it. Raises ValueError where there is none, or no YAML."""
     try:
-        tree = YAML(typ="safe").load(path)
+        return yaml.load(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         raise ValueError(f"{path}:{place} not YAML: {getattr(error, 'problem', error)}") from None
+
+
+def validated(path: Path, tree: object) -> Params:
+    """`tree` as parameters. Raises ValueError with one line a fault: file `path`, field, value."""
     try:
         return _with_laws(path, tree).model_validate(tree)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pipeline.tracking import run_mirror
 
 def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     """The runs of all experiments that are on, and the descriptive columns of each (see planning/table.py)."""
-    facts = _facts(params, tokens)
+    facts = study_facts(params, tokens)
     specs = step(LANGUAGE_MODEL, "plan")(params.language_model, facts)
     described = [describe(spec, params.language_model.seed) for spec in specs]
     laws = [spec for runs in _plan_laws(params, facts).values() for spec in runs]
@@ -34,14 +35,15 @@ def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
 
 def plan_laws(params: Params, tokens: Path) -> dict[str, list[RunSpec]]:
     """The runs of every law of learning mechanics that is on, by its name."""
-    return _plan_laws(params, _facts(params, tokens))
+    return _plan_laws(params, study_facts(params, tokens))
 
 
 def _plan_laws(params: Params, facts: StudyFacts) -> dict[str, list[RunSpec]]:
     return {name: step(name, "plan")(settings, facts) for name, settings in params.laws.tested.items()}
 
 
-def _facts(params: Params, tokens: Path) -> StudyFacts:
+def study_facts(params: Params, tokens: Path) -> StudyFacts:
+    """What planners may know of the study. Raises ValueError where its corpus is not prepared."""
     if not tokens.exists():
         raise ValueError(f"{tokens}: the corpus is not prepared yet; run `dvc repro prepare` first")
     corpus = open_corpus(tokens)
@@ -86,9 +88,11 @@ def _bill_of(runs: Sorted, store: RunStore) -> Bill:
     return draw_bill(runs.ready, runs.held.get, throughput.seconds, num_workers(), throughput.basis, left_out)
 
 
-def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path) -> dict[str, str]:
+def train_runs(
+    specs: list[RunSpec], store: RunStore, settings: Train, tokens: Path, mirrored: bool = True
+) -> dict[str, str]:
     """Trains every run of `specs` that is neither settled nor waived nor failed before; run_id -> reason of all that
-    have failed by then.
+    have failed by then. MLflow gets each as it ends, if `mirrored`.
 
     A record that does not hold what was written is told, set aside and trained again. Raises BlockingIOError while
     another driver trains on this store, ValueError or OSError before any training when the corpus is damaged, or the
@@ -114,8 +118,10 @@ def train_runs(specs: list[RunSpec], store: RunStore, settings: Train, tokens: P
             publish_corpus(tokens, store.storage) if store.storage else None,
             settings.devices,
         )
-        with Cluster() as cluster, Display(bill) as display, run_mirror(store) as track:
-            return runs.failed | Executor(runs.ready, store, cluster, policy, (display, track), bill.seconds).run()
+        mirror = run_mirror(store) if mirrored else nullcontext()
+        with Cluster() as cluster, Display(bill) as display, mirror as track:
+            watchers = (display, track) if track else (display,)
+            return runs.failed | Executor(runs.ready, store, cluster, policy, watchers, bill.seconds).run()
 
 
 def _set_damaged_aside(specs: list[RunSpec], store: RunStore) -> None:

@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
-    from pipeline.command import fit, laws, predict, quarantine, report
+    from pipeline.command import fit, laws, predict, proposal, publish, quarantine, report, verify
 
     parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for name, about, add_arguments, call in (
         ("fit", fit, fit.add_arguments, fit.command),
         ("predict", predict, predict.add_arguments, predict.command),
+        ("next", proposal, proposal.add_arguments, proposal.command),
         ("laws", laws, laws.add_arguments, laws.command),
         ("report", report, report.add_arguments, report.command),
+        ("publish", publish, publish.add_arguments, publish.command),
+        ("verify", verify, verify.add_arguments, verify.command),
         ("retry", quarantine.retry, quarantine.add_retry_arguments, quarantine.retry),
         ("waive", quarantine.waive, quarantine.add_waive_arguments, quarantine.waive),
     ):

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """0 once the prediction is printed. Raises ValueError in one line for a fault of the user's."""
     names = ("flops", "params", "tokens", "serve", "unique_tokens")
-    given = {name: _positive(name, text) for name in names if (text := getattr(arguments, name)) is not None}
+    given = {name: positive(name, text) for name in names if (text := getattr(arguments, name)) is not None}
     one_run = "params" in given or "tokens" in given
     if "flops" in given and one_run:
         raise ValueError("--flops asks for the best run, --params and --tokens for one run: give one or the other")
@@ -207,7 +207,8 @@ def _predictor(file: str, entry: dict[str, Any], draws: Any) -> Predictor:
     return predictor
 
 
-def _positive(name: str, text: str) -> float:
+def positive(name: str, text: str) -> float:
+    """The number that the option `name` was given. Raises ValueError unless it is finite and positive."""
     option = f"--{name.replace('_', '-')}"
     try:
         value = float(text)

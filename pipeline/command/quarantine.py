@@ -35,7 +35,7 @@ def retry(arguments: argparse.Namespace) -> None:
     store = RunStore(Path.cwd())
     with only_driver(store.root):
         waivers = read_waivers(store.root)
-        states = {run_id: _state(run_id, store, waivers) for run_id in _named(arguments.runs, store, waivers)}
+        states = {run_id: _state(run_id, store, waivers) for run_id in named(arguments.runs, _known(store, waivers))}
         for run_id, state in states.items():
             if state not in ("failed", "waived"):
                 raise ValueError(f"RUN_ID: {run_id} is {state}: only a failed or a waived run is tried again")
@@ -61,7 +61,7 @@ def waive(arguments: argparse.Namespace) -> None:
         raise ValueError("--reason: an empty text is no reason")
     with only_driver(store.root):
         waivers = read_waivers(store.root)
-        chosen = _named(arguments.runs, store, waivers)
+        chosen = named(arguments.runs, _known(store, waivers))
         for run_id in chosen:
             state = _state(run_id, store, waivers)
             if state != "failed":
@@ -78,13 +78,17 @@ def _state(run_id: str, store, waivers: dict[str, str]) -> str:
     return STATES.get(state := store.status(run_id), state)
 
 
-def _named(prefixes: list[str], store, waivers: dict[str, str]) -> list[str]:
-    """The ids of all runs of the plan, the store and the waivers that start with one of `prefixes`, one for each."""
+def _known(store, waivers: dict[str, str]) -> set[str]:
+    """The ids of all runs of the plan, the store and the waivers."""
     from pipeline.planning.table import read_plan
 
     plan, folder = store.root / "plan/runs.parquet", store.root / "runs"
     known = set(waivers) | ({path.name for path in folder.iterdir()} if folder.exists() else set())
-    known |= set(read_plan(plan)[0]["run_id"]) if plan.exists() else set()
+    return known | (set(read_plan(plan)[0]["run_id"]) if plan.exists() else set())
+
+
+def named(prefixes: list[str], known: set[str]) -> list[str]:
+    """The ids among `known` that start with one of `prefixes`, one for each. Raises ValueError for none or several."""
     found = []
     for prefix in prefixes:
         matching = sorted(run_id for run_id in known if prefix and run_id.startswith(prefix))

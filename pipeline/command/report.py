@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.command.words import STATES
 
 FOLDER = Path("scratch/partial")
-SHARED = ("plan", "telemetry", "data", "benchmarks", "params.yaml")
+SHARED = ("plan", "telemetry", "data", "benchmarks", "publications", "params.yaml")
 """What a partial report reads where it lies in the project."""
 REASONS = STATES | {"damaged": "its record is damaged"}
 MOST_NAMED = 3

@@ -22,7 +22,7 @@ def worth_text(planned: pl.DataFrame, convention: str) -> str:
     law, points = predictor.law, planned.filter(pl.col("kind") != "trunk")
     C, (found,) = expected(predictor, [points], convention)
     if not found.identified:
-        number = points.select(f"N_{convention}", "D").n_unique()
+        number = points.select(f"N_{convention}", "D").drop_nulls().n_unique()
         return f"worth:    these {number} (N, D) would not identify the {law.name} law: {found.reason}"
     errors = ", ".join(f"{name} {100 * error:.2g} %" for name, error in found.relative_error.items())
     return (
@@ -37,10 +37,12 @@ def expected(predictor: Predictor, tables: list[pl.DataFrame], convention: str) 
     `predictor`.
 
     C, in FLOPs, is BUDGET_FACTOR times that of the largest point of all, 6 N D. Tables have the columns of
-    plan/runs.parquet; a point counts once, however often it is repeated.
+    plan/runs.parquet; a point counts once, however often it is repeated, and runs without N, those
+    of other laws, never.
     """
     points = [
-        table.select(f"N_{convention}", "D").unique().sort(pl.all()).to_numpy().astype(float).T for table in tables
+        table.select(f"N_{convention}", "D").drop_nulls().unique().sort(pl.all()).to_numpy().astype(float).T
+        for table in tables
     ]
     C = BUDGET_FACTOR * FLOPS_PER_PARAMETER_TOKEN * max(float((N * D).max()) for N, D in points)
     best = float(predictor.law.optimal_size([C])[0])

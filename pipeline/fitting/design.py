@@ -26,7 +26,7 @@ DESIGN_RUNS = 1_000
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run worth doing: N parameters, D tokens, C = 6 N D FLOPs.
+    """A run worth doing: N parameters, D tokens, C FLOPs, 6 N D unless costs were given.
 
     `error_before` and `error_after` are the expected standard errors of ln L at the target without and with it, given
     the runs chosen before it; `cut_per_flop` is the cut of the variance over C; `total_flops` counts it and those
@@ -80,12 +80,14 @@ def next_runs(
     cost_power: float = 0.4,
     columns: dict[str, ArrayLike] | None = None,
     target_columns: dict[str, float] | None = None,
+    costs: ArrayLike | None = None,
 ) -> list[Candidate]:
     """At most `num_runs` runs, in order, that cut the variance of ln L at the target most for their cost C^cost_power.
 
-    Candidates are pairs of N and D, broadcast against each other; one may be chosen again, with another seed. Each step
-    takes the greatest (j_t' S j_c)^2 / (noise_sd^2 + j_c' S j_c) / C^cost_power, S the covariance of theta (sequential
-    V-optimal design: Fedorov 1972), and updates S. cost_power 0.4 is that of arXiv 2604.22753; 1 is the cut per
+    Candidates are pairs of N and D, broadcast against each other; one may be chosen again, with another seed. C is what
+    a candidate costs, in FLOPs: `costs`, 6 N D by default. Each step takes the greatest
+    (j_t' S j_c)^2 / (noise_sd^2 + j_c' S j_c) / C^cost_power, S the covariance of theta (sequential V-optimal design:
+    Fedorov 1972), and updates S. cost_power 0.4 is that of arXiv 2604.22753; 1 is the cut per
     FLOP, for which a very large number of the smallest runs is best. The choice stops at `budget_flops` in all. Only
     candidates of at least `N_min` parameters and `D_min` tokens count.
 
@@ -102,13 +104,14 @@ def next_runs(
     N, D, *more = np.broadcast_arrays(
         *(np.asarray(value, float) for value in (candidates_N, candidates_D, *columns.values()))
     )
-    _positive(candidates_N=N, candidates_D=D)
+    C = np.broadcast_to(FLOPS_PER_PARAMETER_TOKEN * N * D if costs is None else np.asarray(costs, float), N.shape)
+    _positive(candidates_N=N, candidates_D=D, costs=C)
     kept = (N >= (N_min or 0.0)) & (D >= (D_min or 0.0))
     if not kept.any():
         raise ValueError(
             f"candidates_N, candidates_D: none of {N.size} has N >= {N_min or 0:g} and D >= {D_min or 0:g}"
         )
-    N, D = N[kept], D[kept]
+    N, D, C = N[kept], D[kept], C[kept]
     wanted = {name: np.append(column[kept], target_columns[name]) for name, column in zip(columns, more, strict=True)}
     points = thinned(fit.points, DESIGN_RUNS)
     variance = noise_sd**2 * points.weights.sum() / fit.points.weights.sum() / points.weights
@@ -119,7 +122,6 @@ def next_runs(
     P = _posterior(
         J, J_asked, known, _drift(ln_C_asked, ln_C_known, drift_sd), _drift(ln_C_asked, ln_C_asked, drift_sd)
     )
-    C = FLOPS_PER_PARAMETER_TOKEN * N * D
     chosen: list[Candidate] = []
     spent = 0.0
     while len(chosen) < num_runs:

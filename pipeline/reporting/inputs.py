@@ -10,6 +10,8 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.publishing.publication import Publication, read_publications
+
 TELEMETRY = {
     "run_id": pl.String,
     "seconds": pl.Float64,
@@ -39,7 +41,8 @@ class Inputs:
 
     `experiments` is results/findings.json by experiment; `tables` the fitted tables by experiment and name; `telemetry`
     has one row a run that was timed (seconds, tokens/s), none where nothing was; `coverage` one row a quantity of
-    simulated studies, none where they were not run.
+    simulated studies, none where they were not run; `law_runs` the run ids of each law of learning mechanics, and
+    `publications` what was published before, the oldest first.
     """
 
     runs: pl.DataFrame
@@ -50,6 +53,8 @@ class Inputs:
     tables: dict[str, dict[str, pl.DataFrame]]
     manifest: dict[str, Any]
     coverage: pl.DataFrame
+    law_runs: dict[str, list[str]]
+    publications: list[Publication]
 
 
 def read_inputs(root: Path) -> Inputs:
@@ -64,6 +69,11 @@ def read_inputs(root: Path) -> Inputs:
         tables={name: read_tables(root / "results/fit" / name) for name in experiments},
         manifest=_json(root / "data/tokens/manifest.json"),
         coverage=_coverage(root / "benchmarks/results/coverage.csv"),
+        law_runs={
+            path.parent.name: _parquet(path)["run_id"].to_list()
+            for path in sorted((root / "results/laws").glob("*/runs.parquet"))
+        },
+        publications=read_publications(root),
     )
 
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 LIBRARIES = ("torch", "numpy", "scipy", "polars", "dvc", "ray", "mlflow", "tokenizers", "matplotlib", "jinja2")
 # What a study writes; a change there is a result, not a change of the source that made it.
-_GENERATED = ("dvc.lock", "results", "reports", "plan", "telemetry", "runs", "data")
+_GENERATED = ("dvc.lock", "results", "reports", "publications", "plan", "telemetry", "runs", "data")
 
 
 @dataclass(frozen=True)

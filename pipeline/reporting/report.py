@@ -13,11 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.params import Params
+from pipeline.publishing.state import state_of
 from pipeline.reporting import study_tables
+from pipeline.reporting.changes import change_tables
 from pipeline.reporting.chapter import Chapter, Figure
 from pipeline.reporting.checklist import checklist_table
 from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.law_parts import LawPart, in_words, opening_table
+from pipeline.reporting.ledger import ledger_tables
 from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.recipes import recipes_table
 from pipeline.reporting.tables import TABLE_KINDS, Table, table_files
@@ -55,7 +58,7 @@ def build_page(
         study_tables.excluded_table(inputs.runs, pl.concat(judged, how="diagonal_relaxed") if judged else None),
         study_tables.runs_table(inputs.runs, inputs.telemetry),
     )
-    sections = {name: getattr(params, name) for name in type(params).model_fields}
+    sections = {name: getattr(params, name) for name in type(params).model_fields if name != "publish"}
     setup = (
         study_tables.recipe_table(sections),
         recipes_table(inputs.tables.get("recipe_optimum", {}).get("optima")),
@@ -65,11 +68,16 @@ def build_page(
     origin = study_tables.provenance_tables(provenance)
     checklists = tuple(checklist_table(params, inputs, provenance, name) for name in studied)
     coverage = study_tables.coverage_table(inputs.coverage)
+    changes = ledger = ()
+    if inputs.publications:
+        changes = change_tables(inputs.publications, state_of(inputs.experiments, inputs.runs, inputs.law_runs))
+        ledger = ledger_tables(inputs.publications, inputs.planned, inputs.runs)
     chapters = [part.chapter for part in parts]
     of_parts = (table for one in chapters for table in (*one.tables, *one.checks, *one.runs))
     of_laws = (law.findings for law in laws)
     budgets = (one.calculator.budgets for one in chapters if one.calculator)
-    every_table = (verdicts, *budgets, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *origin)
+    more = (*changes, *ledger, *origin)
+    every_table = (verdicts, *budgets, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *more)
     html = _template().render(
         study=params.study.name,
         abstract=[*(sentence for one in chapters for sentence in one.in_short), *in_words(laws)],
@@ -81,6 +89,8 @@ def build_page(
         checklists=checklists,
         setup=setup,
         coverage=coverage,
+        changes=changes,
+        ledger=ledger,
         origin=origin,
     )
     return Page(html, files_of([figure for part in (*parts, *laws) for figure in part.figures], every_table))

@@ -15,6 +15,7 @@ from tests.fitting.measured_studies import study
 
 def plan(sizes, tokens):
     rows = [(kind, N, N, D) for N in sizes for D in tokens for kind in ("trunk", "cooldown", "cooldown")]
+    rows.append(("descent", None, None, None))  # a run of another law, planned beside the study
     return pl.DataFrame(rows, schema=["kind", "N_total", "N_non_embedding", "D"], orient="row")
 
 

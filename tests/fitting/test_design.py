@@ -225,6 +225,21 @@ def test_chosen_runs_beat_random_ones_at_equal_flops():
     assert squares[by_design] < 0.5 * squares[at_random]
 
 
+def test_costs_of_the_candidates_own_replace_6_N_D():
+    N, D = CANDIDATES
+    asked = (small_fit(), SD, N, D, *TARGET)
+    told = next_runs(*asked, budget_flops=1e20, num_runs=3)
+    assert next_runs(*asked, budget_flops=1e20, num_runs=3, costs=6 * N * D) == told
+    (first,) = next_runs(*asked, num_runs=1, costs=np.ones(len(N)))
+    cuts = [next_runs(small_fit(), SD, [a], [b], *TARGET, num_runs=1)[0].error_after for a, b in zip(N, D, strict=True)]
+    best = int(np.argmin(cuts))  # where all cost the same, the best is the one that leaves the least error
+    assert (first.N, first.D, first.total_flops) == (N[best], D[best], 1.0)
+    dear = np.where(np.arange(len(N)) == best, 1e9, 1.0)
+    (second,) = next_runs(*asked, budget_flops=1e3, num_runs=1, costs=dear)
+    assert (second.N, second.D) != (first.N, first.D)
+    assert second.total_flops == 1.0
+
+
 def test_refusals():
     found = small_fit()
     with pytest.raises(ValueError, match=r"noise_sd: 0.0 is not a positive number"):

@@ -39,16 +39,15 @@ _boundary, _branch = cache(step_boundary), cache(branch)
 
 
 def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
-    """Every run of the grid and its replicates, parents before children, each once.
+    """Every run of the grid, its replicates and the points beside it, parents before children, each once.
 
     Raises ValueError when a point needs more tokens than the corpus holds and `allow_repeats` is off.
     """
     build = settings.model.build
     code = code_digest(NUMERIC_MODULES + (own_modules(build.partition(":")[0]) if build else ()))
     specs: dict[str, RunSpec] = {}
-    for width, seed in _trees(settings):
+    for (width, seed), ends in _trees(settings, corpus.vocab_size).items():
         size = size_of(settings.model, corpus.vocab_size, width)
-        ends = [(place, D) for place, D in _tokens(settings, size) if seed == settings.seed or _repeated(settings, D)]
         for place, D in ends:
             _check(settings, corpus, place, D)
         pieces = _scratch(settings, ends) if settings.schedule.kind == "cosine" else _tree(settings, ends)
@@ -113,23 +112,32 @@ def size_of(model: Model, vocab_size: int, width: int) -> Size | Counted:
     return Size(vocab_size, width, model.depth, model.context, model.mlp_ratio)
 
 
-def _trees(settings: LanguageModel) -> list[tuple[int, int]]:
-    again = product(settings.replicates.widths, settings.replicates.seeds)
-    return [(width, settings.seed) for width in settings.grid.widths] + list(again)
-
-
-def _repeated(settings: LanguageModel, D: int) -> bool:
-    return settings.replicates.max_tokens is None or settings.replicates.max_tokens >= D
-
-
-def _tokens(settings: LanguageModel, size: Size) -> list[tuple[str, int]]:
-    """(field and value of params.yaml, D in tokens) of every point at one size."""
-    grid = settings.grid
+def levels(settings: LanguageModel, vocab_size: int, width: int) -> list[tuple[str, int]]:
+    """(field and value of params.yaml, D in tokens) of every point of the grid at `width`, D ascending."""
+    grid, size = settings.grid, size_of(settings.model, vocab_size, width)
     if isinstance(grid, SizesByTokens):
         return [(f"grid.tokens: {D}", D) for D in sorted(set(grid.tokens))]
     if isinstance(grid, IsoFlop):
         return [(f"grid.flops: {C:g}", round(C / size.flops_per_token)) for C in sorted(set(grid.flops))]
     return [(f"grid.ratios: {r:g}", round(r * size.N_non_embedding)) for r in sorted(set(grid.ratios))]
+
+
+def _trees(settings: LanguageModel, vocab_size: int) -> dict[tuple[int, int], list[tuple[str, int]]]:
+    """(width, seed) -> (field and value of params.yaml, D in tokens) of its points, D ascending and each once."""
+    trees: dict[tuple[int, int], dict[int, str]] = {}
+    again = product(settings.replicates.widths, settings.replicates.seeds)
+    for width, seed in [(width, settings.seed) for width in settings.grid.widths] + list(again):
+        ends = levels(settings, vocab_size, width)
+        trees[width, seed] = {D: place for place, D in ends if seed == settings.seed or _repeated(settings, D)}
+    for number, point in enumerate(settings.grid.points):
+        seed = settings.seed if point.seed is None else point.seed
+        place = f"grid.points.{number}.tokens: {point.tokens}"
+        trees.setdefault((point.width, seed), {}).setdefault(point.tokens, place)
+    return {tree: [(ends[D], D) for D in sorted(ends)] for tree, ends in trees.items()}
+
+
+def _repeated(settings: LanguageModel, D: int) -> bool:
+    return settings.replicates.max_tokens is None or settings.replicates.max_tokens >= D
 
 
 def _check(settings: LanguageModel, corpus: CorpusFacts, place: str, D: int) -> None:
