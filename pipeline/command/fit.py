@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.command.fit_words import fit_text
 from pipeline.command.words import write_json, write_text
-from pipeline.external.choice import ISOFLOP, Choice, law_key
+from pipeline.external.choice import OVERRULED, Choice, despite_of, law_key
 from pipeline.external.fit_table import fit_table
 from pipeline.external.published import read_published
 from pipeline.external.table_file import read_sheet
@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="0.75",
         help="also fit below the Q quantile of C (0.75 unless said) and test above; 0: no hold-out at all",
     )
+    parser.add_argument(
+        "--despite",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=f"give the parameters in spite of this refusal, with its warning: {', '.join(OVERRULED)}; may be repeated",
+    )
     parser.add_argument("--seed", default="42", help="seed of the resamples; default 42")
     parser.add_argument("--starts", default=str(NUM_STARTS), help=f"starts of the fit; default {NUM_STARTS}")
     parser.add_argument(
@@ -87,8 +94,6 @@ def _choice(arguments: argparse.Namespace) -> Choice:
     delta = None if arguments.delta is None else _number("--delta", arguments.delta)
     estimator = estimator_named(arguments.estimator, delta)
     noise = None if arguments.noise is None else _number("--noise", arguments.noise)
-    if noise is not None and law != ISOFLOP:
-        raise ValueError(f"--noise: {arguments.noise} has no effect with the law {law}")
     if noise is not None and not 0 < noise < float("inf"):
         raise ValueError(f"--noise: {arguments.noise} is not a positive number of nats/token")
     num_resamples = _whole("--bootstrap", arguments.bootstrap, 0)
@@ -111,6 +116,7 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         arguments.cluster,
         arguments.recipe,
         noise,
+        despite_of(arguments.despite),
         None if arguments.published is None else read_published(arguments.published),
     )
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pipeline.command.words import aligned, between, figure, listed
 
+MOST_NAMED = 6
+"""Budgets that are named of those refused for one reason; the JSON has all."""
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs"}
 
 
@@ -90,15 +92,18 @@ def _minima(rows: list[dict[str, Any]] | None) -> str:
     if rows is None:
         return ""
     cells = [["isoFLOP budget, C", "sizes", "N*", "D*", "tokens a parameter"]]
+    refused: dict[str, list[float]] = {}
     for row in rows:
         if row["params"] is None:
-            cells.append([figure(row["C"], 4), str(row["num_sizes"]), f"refused: {row['reason']}"])
+            refused.setdefault(row["reason"], []).append(row["C"])
         else:
             sizes = [figure(row[name], 4) for name in ("params", "tokens", "tokens_per_parameter")]
             cells.append([figure(row["C"], 4), str(row["num_sizes"]), *sizes])
-    taken = [row for row in cells if len(row) == 5]
-    refused = [f"{row[0]} FLOPs, {row[1]} sizes: {row[2]}" for row in cells if len(row) == 3]
-    return "\n".join([aligned(taken), *refused])
+    lines = [aligned(cells)] if len(cells) > 1 else []
+    for reason, budgets in refused.items():
+        more = f" and {len(budgets) - MOST_NAMED} more" if len(budgets) > MOST_NAMED else ""
+        lines.append(f"refused: C = {', '.join(figure(C) for C in budgets[:MOST_NAMED])}{more}: {reason}")
+    return "\n".join(lines)
 
 
 def _published(found: dict[str, Any] | None) -> str:
@@ -127,13 +132,13 @@ def _frontier(found: dict[str, Any] | None) -> str:
         return ""
     lines = []
     if found["a"] is not None:
-        exponents = (f"{key} = {figure(found[key])} {between(found[f'{key}_interval'])}" for key in "ab")
+        exponents = (f"{key} = {_with_interval(found[key], found[f'{key}_interval'], 4)}" for key in "ab")
         lines.append("compute-optimal: N* ~ C^a, D* ~ C^b with " + ", ".join(exponents))
     if found.get("method"):
         lines.append(found["method"])
     if found["params"] is not None:
         lines.append(
-            f"on {figure(found['C'], 3)} FLOPs: N* = {figure(found['params'], 3)} {between(found['params_interval'])}, "
+            f"on {figure(found['C'], 3)} FLOPs: N* = {_with_interval(found['params'], found['params_interval'], 3)}, "
             f"D* = {figure(found['tokens'], 3)}, {figure(found['tokens_per_parameter'], 3)} tokens a parameter"
         )
     return "\n".join(lines)
@@ -176,3 +181,7 @@ def _held_out(found: dict[str, Any]) -> str:
 
 def _percent(share: float | None, digits: int = 3) -> str:
     return "-" if share is None else f"{figure(100 * share, digits)} %"
+
+
+def _with_interval(value: float, ends: list[float] | None, digits: int) -> str:
+    return figure(value, digits) + (f" {between(ends)}" if ends else "")

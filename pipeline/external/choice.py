@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.external.published import Published
@@ -12,6 +13,8 @@ from pipeline.fitting.solver import NUM_STARTS
 
 AUTO = "auto"
 """The law that predicts held-out larger runs best, of five."""
+OVERRULED = ("plateau", "gate_failed")
+"""Refusals of a fit that has a minimum: its parameters may be asked for, and the refusal then stands as a warning."""
 ISOFLOP = "isoflop"
 """No law: the minima at given budgets, and their exponent."""
 ALIASES = {"additive": "chinchilla", "saturating": "saturating_C", "broken": "broken_C", "bnsl": "broken_C"}
@@ -23,7 +26,7 @@ class Choice:
 
     `law` is a key of LAWS, AUTO or ISOFLOP; `columns` maps N, D, L, C to columns, None for a usual name; `holdout` is a
     quantile of C to fit below and test above, 0 for no hold-out at all; `noise`, for ISOFLOP, the sd of one run's loss
-    in nats/token, None where it is not known.
+    in nats/token, None where it is not known; `despite` names refusals that shall be warnings, of OVERRULED.
     """
 
     law: str
@@ -36,12 +39,28 @@ class Choice:
     cluster: str | None = None
     recipe: str = "recipe"
     noise: float | None = None
+    despite: tuple[str, ...] = ()
     published: Published | None = None
 
-    @property
-    def form(self) -> type[Law] | None:
-        """The law that decides which columns are read; None for ISOFLOP."""
-        return None if self.law == ISOFLOP else LAWS.get(self.law, Chinchilla)
+    def check(self) -> None:
+        """Raises ValueError for a noise that has no use, and for published numbers that this law does not give."""
+        if self.noise is not None and self.law != ISOFLOP:
+            raise ValueError(f"--noise: {self.noise:g} has no effect with the law {self.law}")
+        if self.published and self.law != AUTO:
+            self.published.check(LAWS.get(self.law))
+
+
+def form_of(law: str) -> type[Law]:
+    """The law whose columns are read for a key: AUTO compares laws of N and D, and isoFLOP minima need them too."""
+    return LAWS.get(law, Chinchilla)
+
+
+def despite_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each one of OVERRULED; raises ValueError for another."""
+    for name in names:
+        if name not in OVERRULED:
+            raise ValueError(f"--despite: {name!r} is none of {', '.join(OVERRULED)}")
+    return tuple(names)
 
 
 def law_key(name: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from pipeline.external.choice import AUTO, ISOFLOP, Choice
+from pipeline.external.choice import AUTO, ISOFLOP, Choice, form_of
 from pipeline.external.isoflop_table import isoflop_table
 from pipeline.external.published import MULTIPLIER, beside
 from pipeline.external.read_runs import RunTable, read_runs
@@ -18,7 +18,6 @@ from pipeline.fitting.analysis import HOLDOUT_RESAMPLES, Analysis, analyse
 from pipeline.fitting.checks import Caution
 from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out
-from pipeline.fitting.laws import Chinchilla
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.plain import plain
 
@@ -39,9 +38,8 @@ def fit_table(sheet: Sheet, choice: Choice) -> Fitted:
 
     Raises ValueError in one line for columns and values that cannot be, and for published numbers of another law.
     """
-    if choice.published and choice.law != AUTO:
-        choice.published.check(choice.form)
-    table = read_runs(sheet, choice.form or Chinchilla, choice.columns, choice.cluster, choice.recipe)
+    choice.check()
+    table = read_runs(sheet, form_of(choice.law), choice.columns, choice.cluster, choice.recipe)
     if choice.law == ISOFLOP:
         result = isoflop_table(table, choice.noise, choice.num_resamples, choice.seed)
         predicted = np.full(len(table.runs), np.nan)
@@ -72,7 +70,7 @@ def quantities(result: dict[str, Any]) -> dict[str, tuple[float | None, float | 
 
 def _law_table(table: RunTable, choice: Choice) -> tuple[dict[str, Any], np.ndarray]:
     """(the result, predicted losses of the runs, nan of a refused fit)."""
-    form, compared, cautions, quantile = choice.form, None, list(table.cautions), choice.holdout
+    form, compared, cautions, quantile = form_of(choice.law), None, list(table.cautions), choice.holdout
     if choice.law == AUTO:
         form, compared = chosen_law(table.runs, choice.estimator, choice.seed)
         if choice.published:
@@ -89,6 +87,7 @@ def _law_table(table: RunTable, choice: Choice) -> tuple[dict[str, Any], np.ndar
         quantile != 0,
         choice.num_starts,
     )
+    analysis = replace(analysis, cautions=[_overruled(one, choice.despite) for one in analysis.cautions])
     split, cautions = None, [*cautions, *analysis.cautions]
     if quantile and analysis.fit.identified:
         threshold = compute_quantile(table.runs, quantile)
@@ -106,6 +105,13 @@ def _law_table(table: RunTable, choice: Choice) -> tuple[dict[str, Any], np.ndar
         analysis.fit.law.loss(runs.N, runs.D, **runs.columns) if analysis.answered else np.full(len(runs), np.nan)
     )
     return _as_dict(table, analysis, choice.estimator, split, quantile, cautions) | {"compared": compared}, predicted
+
+
+def _overruled(caution: Caution, despite: tuple[str, ...]) -> Caution:
+    """A refusal that is not to be one, as a warning that says so."""
+    if caution.severity != "refusal" or caution.name not in despite:
+        return caution
+    return replace(caution, severity="warning", text=f"refused, but for --despite {caution.name}: {caution.text}")
 
 
 def _as_dict(
