@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from pipeline.command.fit_words import fit_text
 from pipeline.command.words import write_json, write_text
@@ -84,7 +84,8 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.page:
         from pipeline.reporting.fit_page import fit_page
 
-        write_text(arguments.page, fit_page(Path(arguments.table).name, fitted))
+        title = PurePosixPath(fitted.result["table"]).name
+        write_text(arguments.page, fit_page(title, fitted.result["table"], fitted.result, fitted.points))
     return 0 if fitted.result["answered"] else 1
 
 

@@ -39,7 +39,8 @@ class Inputs:
 
     `experiments` is results/findings.json by experiment; `tables` the fitted tables by experiment and name; `telemetry`
     has one row a run that was timed (seconds, tokens/s), none where nothing was; `coverage` one row a quantity of
-    simulated studies, none where they were not run.
+    simulated studies, none where they were not run. `external` and `external_points` are the fits of tables from
+    elsewhere and their runs, by the name of the table.
     """
 
     runs: pl.DataFrame
@@ -50,11 +51,14 @@ class Inputs:
     tables: dict[str, dict[str, pl.DataFrame]]
     manifest: dict[str, Any]
     coverage: pl.DataFrame
+    external: dict[str, dict[str, Any]]
+    external_points: dict[str, pl.DataFrame]
 
 
 def read_inputs(root: Path) -> Inputs:
     """The inputs of the study in `root`. Raises ValueError naming the file that cannot be read."""
-    experiments = _json(root / "results/findings.json")["experiments"]
+    findings = _json(root / "results/findings.json")
+    experiments, external = findings["experiments"], findings.get("external", {})
     return Inputs(
         runs=_parquet(root / "results/runs.parquet"),
         curves=_parquet(root / "results/curves.parquet"),
@@ -64,6 +68,8 @@ def read_inputs(root: Path) -> Inputs:
         tables={name: read_tables(root / "results/fit" / name) for name in experiments},
         manifest=_json(root / "data/tokens/manifest.json"),
         coverage=_coverage(root / "benchmarks/results/coverage.csv"),
+        external=external,
+        external_points={name: read_tables(root / "results/fit/external" / name)["points"] for name in external},
     )
 
 
