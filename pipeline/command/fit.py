@@ -85,7 +85,7 @@ def command(arguments: argparse.Namespace) -> int:
         from pipeline.reporting.fit_page import fit_page
 
         title = PurePosixPath(fitted.result["table"]).name
-        write_text(arguments.page, fit_page(title, fitted.result["table"], fitted.result, fitted.points))
+        write_text(arguments.page, fit_page(title, fitted.result, fitted.points))
     return 0 if fitted.result["answered"] else 1
 
 

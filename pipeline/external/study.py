@@ -48,7 +48,7 @@ def collect_external(entries: Sequence[External], results: Path) -> list[str]:
         except ValueError as error:
             raise ValueError(f"params.yaml: collect.external.{place} ({entry.name}): {as_fields(error)}") from None
         sources.append({"name": entry.name, "path": entry.path, "notes": list(sheet.notes)})
-        said.append(f"external {entry.name}: {'; '.join((f'{len(sheet.frame)} rows of {entry.path}', *sheet.notes))}")
+        said.append(f"external: {entry.name}: {len(sheet.frame)} rows of {'; '.join((entry.path, *sheet.notes))}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, frame in frames.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -11,7 +10,7 @@ from pipeline.reporting.environment import environment
 from pipeline.reporting.fitted_table import fitted_table
 
 
-def fit_page(title: str, source: str, result: dict[str, Any], points: pl.DataFrame) -> str:
-    """The page as text: `source` says where the runs come from; `result` and `points` are those of a fit_table."""
-    part = replace(fitted_table("fit", source, result, points), title=title)
+def fit_page(title: str, result: dict[str, Any], points: pl.DataFrame) -> str:
+    """The page as text: `title` says where the runs come from; `result` and `points` are those of a fit_table."""
+    part = fitted_table(title, title, result, points)
     return environment(with_files=False).get_template("fit.html").render(part=part)

@@ -62,7 +62,7 @@ def _losses(prefix: str, result: dict[str, Any], points: pl.DataFrame) -> Figure
     """Loss against C, coloured by N, with the least loss that the law gives for a budget."""
     shown, which = _marked(points)
     name, title = f"{prefix}_loss", "Loss against compute"
-    caption = "One dot a run, marked as external: it has no part in the law of a study."
+    caption = "One mark a run."
     with styled():
         canvas, (axes,) = new_canvas()
         by = "N" if "N" in shown.columns else "C"
@@ -95,12 +95,14 @@ def _frontier(result: dict[str, Any], points: pl.DataFrame) -> pl.DataFrame | No
 def _isoflop(prefix: str, result: dict[str, Any], points: pl.DataFrame) -> list[Figure]:
     budgets = np.unique(points["C"].to_numpy())
     kept = budgets[np.linspace(0, len(budgets) - 1, min(len(budgets), MOST_CURVES)).round().astype(int)]
-    shown = points.filter(pl.col("C").is_in(kept.tolist())).sort("C", "N").with_columns(budget=_powers(pl.col("C")))
+    shown = points.filter(pl.col("C").is_in(kept.tolist())).sort("C", "N")
+    names = pl.Enum(list(dict.fromkeys(f"{C:.3g}" for C in kept)))
+    shown = shown.with_columns(pl.Series("budget", [f"{C:.3g}" for C in shown["C"]], names))
     which = "" if len(kept) == len(budgets) else f" {len(kept)} of {len(budgets)} budgets are drawn."
     curves = panel(
         f"{prefix}_loss",
         "Loss against size on each budget",
-        f"One line a budget C.{which} Marked as external: these runs have no part in the law of a study.",
+        f"One line a budget C.{which}",
         shown,
         "N",
         "L",
@@ -123,10 +125,6 @@ def _isoflop(prefix: str, result: dict[str, Any], points: pl.DataFrame) -> list[
         f"{prefix}_optimum", "Compute-optimal size", said, minima, "C", "params", theory=theory, joined=False, **labels
     )
     return [curves, optimum]
-
-
-def _powers(C: pl.Expr) -> pl.Expr:
-    return C.map_elements(lambda value: f"{value:.3g}", return_dtype=pl.String)
 
 
 def _marked(points: pl.DataFrame) -> tuple[pl.DataFrame, str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from pipeline.fitting.laws import LAWS
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.fitted_figures import figures_of
-from pipeline.reporting.numbers import DASH, percent, significant
+from pipeline.reporting.numbers import decimal, percent, significant
 from pipeline.reporting.tables import Cell, Table, bounds, estimate, from_frame, number, of_facts, words
 
 PUBLISHED = {
@@ -53,10 +55,9 @@ MINIMA = {
 
 @dataclass(frozen=True)
 class FittedTable:
-    """What the page shows of one table: its `name` (an id), where its runs come from, words, figures and tables."""
+    """What the page shows of one table: its `name`, words, figures and tables."""
 
     name: str
-    title: str
     says: tuple[str, ...]
     figures: Sequence[Figure]
     tables: tuple[Table, ...]
@@ -64,7 +65,7 @@ class FittedTable:
 
 def fitted_table(name: str, source: str, result: dict[str, Any], points: pl.DataFrame) -> FittedTable:
     """The page's part of a fit: `result` as fit_table or findings.json has it, `points` one row a run."""
-    prefix = f"external_{name.replace('-', '_')}"
+    prefix = "external_" + re.sub(r"\W", "_", name)
     tables = [_law(prefix, result)]
     if result["published"]:
         tables.insert(0, _published(prefix, result["published"]))
@@ -80,7 +81,7 @@ def fitted_table(name: str, source: str, result: dict[str, Any], points: pl.Data
     tables.append(of_facts(f"{prefix}_warnings", "Warnings", "What these runs leave open.", warned))
     said = f"External runs: {source}."
     tables.append(from_frame(f"{prefix}_runs", "Runs", said, points, RUNS, folded=len(points) > 12))
-    return FittedTable(name, name, _says(source, result), figures_of(prefix, result, points), tuple(tables))
+    return FittedTable(name, _says(source, result), figures_of(prefix, result, points), tuple(tables))
 
 
 def _says(source: str, result: dict[str, Any]) -> tuple[str, ...]:
@@ -104,9 +105,10 @@ def _says(source: str, result: dict[str, Any]) -> tuple[str, ...]:
 
 def _law(prefix: str, result: dict[str, Any]) -> Table:
     """Parameters, then the exponents of the frontier and, where recipes are compared, the compute multiplier."""
+    form = LAWS.get(result["law"])
     found: dict[str, tuple] = {
-        name: (value, result["standard_errors"][name], result["intervals"][name])
-        for name, value in result["params"].items()
+        name: (result["params"][name], result["standard_errors"][name], result["intervals"][name])
+        for name in (form.parameters() if form else ())
     }
     for part, names in ((result["frontier"], "ab"), (result["recipes"], ("compute_multiplier",))):
         for name in names if part else ():
@@ -140,7 +142,7 @@ def _published(prefix: str, found: dict[str, Any]) -> Table:
                 number(one["published"], lambda value: significant(value, 5)),
                 bounds(*theirs),
                 number(one["difference"], lambda value: significant(value, 2)),
-                number(apart, lambda value: DASH if value is None else f"{value:+.2f}"),
+                number(apart, lambda value: decimal(value, 2)),
             )
         )
         flat.append((one["name"], one["value"], *ends, one["published"], *theirs, one["difference"], apart))
