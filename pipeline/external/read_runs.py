@@ -94,7 +94,8 @@ def _column(sheet: Sheet, letter: str, name: str | None) -> str | None:
         if name not in sheet.frame.columns:
             raise ValueError(f"{sheet.name}: --{letter}: no column {name!r}; {sheet.has()}")
         return name
-    found = [column for column in sheet.frame.columns if _plain(column) in NAMES[letter]]
+    usual = [column for column in sheet.frame.columns if _plain(column) in NAMES[letter]]
+    found = [column for column in usual if sheet.frame[column].null_count() < len(sheet.frame)] or usual
     if len(found) > 1:
         which = " and ".join(repr(column) for column in found)
         raise ValueError(f"{sheet.name}: {which} may each be {letter} ({UNITS[letter]}); choose one by --{letter}")

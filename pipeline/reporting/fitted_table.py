@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.fitting.laws import LAWS
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.fitted_figures import figures_of
-from pipeline.reporting.numbers import decimal, percent, significant
+from pipeline.reporting.numbers import as_given, decimal, percent, significant
 from pipeline.reporting.tables import Cell, Table, bounds, estimate, from_frame, number, of_facts, words
 
 PUBLISHED = {
@@ -139,8 +139,8 @@ def _published(prefix: str, found: dict[str, Any]) -> Table:
             (
                 words(one["name"]),
                 estimate(one["value"], one["interval"], lambda value: significant(value, 5)),
-                number(one["published"], lambda value: significant(value, 5)),
-                bounds(*theirs),
+                number(one["published"], as_given),
+                bounds(*theirs, as_given),
                 number(one["difference"], lambda value: significant(value, 2)),
                 number(apart, lambda value: decimal(value, 2)),
             )
