@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -245,10 +245,67 @@ class Train(Section):
     devices: PositiveInt = 1
 
 
+class ExternalColumns(Section):
+    """The table's own names of N (parameters), D (tokens), L (loss) and C (FLOPs); None for a usual name."""
+
+    N: str | None = None
+    D: str | None = None
+    L: str | None = None
+    C: str | None = None
+
+
+class PublishedNumbers(Section):
+    """`numbers` by the name of a parameter or exponent, each a value or {value, interval}; `source` says whose."""
+
+    source: Annotated[str, Field(min_length=1)]
+    numbers: Annotated[dict[str, Any], Field(min_length=1)]
+
+
+class External(Section):
+    """A table of finished runs from elsewhere, fitted and reported by itself as by `study fit`.
+
+    `path` lies in the folder external/, which DVC watches, or is an address (s3://...) or mlflow:EXPERIMENT, which it
+    does not. `where` chooses rows; `law`, `estimator`, `delta`, `noise`, `recipe` and `despite` are as there.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    path: Annotated[str, Field(min_length=1)]
+    columns: ExternalColumns = ExternalColumns()
+    where: list[str] = []
+    law: str = "chinchilla"
+    estimator: str = "huber"
+    delta: PositiveFloat | None = None
+    noise: PositiveFloat | None = None
+    recipe: str = "recipe"
+    despite: list[str] = []
+    published: PublishedNumbers | None = None
+
+    @model_validator(mode="after")
+    def _can_be_fitted(self) -> External:
+        watched = PurePosixPath(self.path).parts
+        addressed = "://" in self.path or self.path.startswith("mlflow:")
+        if not addressed and (watched[0] != "external" or ".." in watched):
+            raise ValueError(f"path: {self.path!r} does not lie in external/, the folder that DVC watches")
+        import_module("pipeline.external.entry").check(self)  # above this module: it knows the laws by name
+        return self
+
+
 class Collect(Section):
-    """`round_digits` is the number of significant digits of floats in results/runs.csv."""
+    """`round_digits` is the number of significant digits of floats in results/runs.csv.
+
+    `external` are tables of runs from elsewhere, which stand in the report beside the study and never in its law.
+    """
 
     round_digits: Annotated[int, Field(ge=3, le=17)] = 8
+    external: list[External] = []
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Collect:
+        names = [entry.name for entry in self.external]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"external: {names.count(name)} tables are called {name!r}")
+        return self
 
 
 class Fit(Section):

@@ -165,19 +165,27 @@ def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
         folder.mkdir(parents=True)
         for table, frame in judgement.tables.items():
             frame.write_csv(folder / f"{table}.csv")
-    _write_json(results / "findings.json", {"experiments": said})
+    write_findings(results, experiments=said)
     if LANGUAGE_MODEL in said:
         _write_json(results / "metrics.json", headline(said))
+
+
+def write_findings(results: Path, **parts: dict[str, dict]) -> None:
+    """Writes `parts` (experiments, external) of findings.json in the folder `results`; empty ones go, others stay."""
+    path = results / "findings.json"
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    held = {name: part for name, part in (held | parts).items() if part}
+    _write_json(path, held)
 
 
 def _write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_findings(results: Path) -> dict[str, dict]:
-    """What findings.json in the folder `results` says of every experiment; empty where there is none."""
+def read_findings(results: Path, part: str = "experiments") -> dict[str, dict]:
+    """What findings.json in the folder `results` says of every experiment, or external table; empty where nothing."""
     path = results / "findings.json"
-    return json.loads(path.read_text(encoding="utf-8"))["experiments"] if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")).get(part, {}) if path.exists() else {}
 
 
 def _records(run_ids: list[str], store: RunStore, left_out: Mapping[str, tuple[str, str]]) -> dict[str, dict]:

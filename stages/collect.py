@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
+from pipeline.external.study import collect_external
 from pipeline.params import read_params
 from pipeline.planning.table import read_plan
 from pipeline.results import collect_study, waived
@@ -15,7 +16,7 @@ OUT = Path("results")
 
 
 def main() -> None:
-    """Writes results/runs.parquet, results/runs.csv, results/curves.parquet, and two tables a law in results/laws/."""
+    """Writes results/runs.parquet, runs.csv and curves.parquet, two tables a law in laws/, and external/ beside."""
     params = read_params()
     plan, specs = read_plan(Path("plan/runs.parquet"))
     store = RunStore(Path.cwd())
@@ -24,6 +25,8 @@ def main() -> None:
     runs.write_csv(OUT / "runs.csv", float_precision=params.collect.round_digits)
     for status, count in runs.group_by("status").len().sort("status").iter_rows():
         print(f"{status}: {count} runs")
+    for line in collect_external(params.collect.external, OUT):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.external.study import judge_external
 from pipeline.params import read_params
 from pipeline.results import judge_study
 from pipeline.stage import run_stage
 
+RESULTS = Path("results")
+
 
 def main() -> None:
-    """Writes results/findings.json, results/metrics.json and results/fit/<experiment>/<table>.csv."""
+    """Writes results/findings.json, results/metrics.json and results/fit/<experiment>/<table>.csv; external runs in
+    fit/external/."""
     params = read_params()
-    judge_study(params, Path("results"), params.laws.tested)
+    judge_study(params, RESULTS, params.laws.tested)
+    judge_external(params.collect.external, params.fit, RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The whole pipeline on a small real corpus, with real DVC, Ray and MLflow, as a user runs it and as it is killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 
 from pipeline.params import read_params
+from tests.command.known_laws import TRUTH, design, loss, noise, table
 from tests.small_study import LAW, SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,6 +136,35 @@ def test_a_law_beside_the_study_costs_its_own_runs_and_no_others(copy):
     shutil.rmtree(copy / "runs")
     (copy / "mlflow.db").unlink()
     assert "holds 38 training runs" in run(copy, "study", "track")
+
+
+def test_runs_from_elsewhere_stand_beside_a_study_and_train_nothing(copy):
+    kept, results = records(copy), (copy / "results/runs.parquet").read_bytes()
+    judged = json.loads((copy / "results/findings.json").read_text())["experiments"]
+    N, D = design(40)
+    table(N, D, loss(N, D) * noise(40, 0.003)).write_csv(copy / "external/theirs.csv")
+    published = 'published: {source: "A paper & <b>its</b> table", numbers: {alpha: 0.34}}'
+    change(copy, "collect: {}", f"collect: {{external: [{{name: theirs, path: external/theirs.csv, {published}}}]}}")
+    printed = run(copy, "dvc", "repro")
+    assert "external: theirs: 40 rows of external/theirs.csv" in printed
+    assert "Running stage 'train'" not in printed
+    assert records(copy) == kept
+    assert (copy / "results/runs.parquet").read_bytes() == results
+    found = json.loads((copy / "results/findings.json").read_text())
+    assert found["experiments"] == judged
+    low, high = found["external"]["theirs"]["intervals"]["alpha"]
+    assert low < TRUTH["alpha"] < high
+    page = (copy / "reports/index.html").read_text()
+    assert '<section id="external-theirs">' in page
+    assert "A paper &amp; &lt;b&gt;its&lt;/b&gt; table" in page
+    assert (copy / "reports/tables/external_theirs_published.csv").read_text().startswith("quantity,value,low,high")
+    assert "Running stage" not in run(copy, "dvc", "repro")
+    (copy / "external/theirs.csv").write_text("N,D,L\n1e8,1e9,high\n")
+    code, printed = run(copy, "dvc", "repro", check=False)
+    assert code
+    told = "params.yaml: collect.external.0 (theirs): external/theirs.csv: row 1: column 'L': 'high' is not"
+    assert told in printed
+    assert records(copy) == kept
 
 
 def test_another_learning_rate_retrains_everything(copy):

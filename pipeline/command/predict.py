@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.command.words import predict_text, write_json
+from pipeline.external.choice import ISOFLOP
 from pipeline.fitting.frontier import Serving, cheapest_for_loss
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.prediction import Budget, Prediction, Predictor
@@ -80,8 +81,12 @@ def read_fit(path: str) -> Source:
             f"{path}: not a fit: no status, predictor and draws; `study fit TABLE --json {path}` writes one"
         )
     if found["predictor"] is None:
-        why = f"refused: {found.get('reason')}" if not found.get("answered") else "made without resamples (--bootstrap)"
-        raise ValueError(f"{path}: status {found['status']}: nothing can be predicted from a fit {why}")
+        why = "a fit made without resamples (--bootstrap)"
+        if not found.get("answered"):
+            why = f"a fit refused: {found.get('reason')}"
+        elif found.get("law") == ISOFLOP:
+            why = "isoFLOP minima, which are no law of the loss"
+        raise ValueError(f"{path}: status {found['status']}: nothing can be predicted from {why}")
     recipes = found.get("recipes")
     return Source(
         _predictor(path, found["predictor"], found["draws"]),

@@ -36,6 +36,7 @@ def command(arguments: argparse.Namespace) -> None:
     """
     from pipeline.execution.run_store import RunStore
     from pipeline.experiments.experiment import reads
+    from pipeline.external.study import collect_external, judge_external
     from pipeline.params import read_params
     from pipeline.planning.run_spec import SETTLED
     from pipeline.planning.table import read_plan
@@ -55,6 +56,8 @@ def command(arguments: argparse.Namespace) -> None:
     results = _fresh_folder(store.root)
     runs = collect_study(plan, [spec for spec in specs if spec.experiment in whole], store, results, left_out)
     judge_study(params, results, whole)
+    collect_external(params.collect.external, results)
+    judge_external(params.collect.external, params.fit, results)
     remarks = _remarks(runs, missing, [name for name in params.laws.tested if name not in whole])
     remarks += _intervals(runs, results, params.fit.convention) if missing else []
     print(*remarks, write_report(params, FOLDER, store.root, remarks), sep="\n")

@@ -42,7 +42,8 @@ class Inputs:
     `experiments` is results/findings.json by experiment; `tables` the fitted tables by experiment and name; `telemetry`
     has one row a run that was timed (seconds, tokens/s), none where nothing was; `coverage` one row a quantity of
     simulated studies, none where they were not run; `law_runs` the run ids of each law of learning mechanics, and
-    `publications` what was published before, the oldest first.
+    `publications` what was published before, the oldest first. `external` and `external_points` are the fits of tables
+    from elsewhere and their runs, by the name of the table.
     """
 
     runs: pl.DataFrame
@@ -55,11 +56,14 @@ class Inputs:
     coverage: pl.DataFrame
     law_runs: dict[str, list[str]]
     publications: list[Publication]
+    external: dict[str, dict[str, Any]]
+    external_points: dict[str, pl.DataFrame]
 
 
 def read_inputs(root: Path) -> Inputs:
     """The inputs of the study in `root`. Raises ValueError naming the file that cannot be read."""
-    experiments = _json(root / "results/findings.json")["experiments"]
+    findings = _json(root / "results/findings.json")
+    experiments, external = findings["experiments"], findings.get("external", {})
     return Inputs(
         runs=_parquet(root / "results/runs.parquet"),
         curves=_parquet(root / "results/curves.parquet"),
@@ -74,6 +78,8 @@ def read_inputs(root: Path) -> Inputs:
             for path in sorted((root / "results/laws").glob("*/runs.parquet"))
         },
         publications=read_publications(root),
+        external=external,
+        external_points={name: read_tables(root / "results/fit/external" / name)["points"] for name in external},
     )
 
 

@@ -37,6 +37,11 @@ def decimal(value: float | None, places: int) -> str:
     return f"{value:,.{places}f}".replace(",", THIN).translate(_MINUS)
 
 
+def as_given(value: float | None) -> str:
+    """A number of somebody else's with the digits that it was given with."""
+    return f"{value:.10g}".translate(_MINUS) if known(value) else DASH
+
+
 def whole(value: float | None) -> str:
     """A whole number in full, thousands apart."""
     return decimal(value, 0)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from pipeline.params import Params
 from pipeline.publishing.state import state_of
@@ -18,12 +14,14 @@ from pipeline.reporting import study_tables
 from pipeline.reporting.changes import change_tables
 from pipeline.reporting.chapter import Chapter, Figure
 from pipeline.reporting.checklist import checklist_table
+from pipeline.reporting.environment import environment
+from pipeline.reporting.fitted_table import fitted_table
 from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.law_parts import LawPart, in_words, opening_table
 from pipeline.reporting.ledger import ledger_tables
 from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.recipes import recipes_table
-from pipeline.reporting.tables import TABLE_KINDS, Table, table_files
+from pipeline.reporting.tables import Table, table_files
 
 
 @dataclass(frozen=True)
@@ -68,32 +66,42 @@ def build_page(
     origin = study_tables.provenance_tables(provenance)
     checklists = tuple(checklist_table(params, inputs, provenance, name) for name in studied)
     coverage = study_tables.coverage_table(inputs.coverage)
+    external = [
+        fitted_table(name, result["path"], result, inputs.external_points[name])
+        for name, result in inputs.external.items()
+    ]
     changes = ledger = ()
     if inputs.publications:
         changes = change_tables(inputs.publications, state_of(inputs.experiments, inputs.runs, inputs.law_runs))
         ledger = ledger_tables(inputs.publications, inputs.planned, inputs.runs)
     chapters = [part.chapter for part in parts]
     of_parts = (table for one in chapters for table in (*one.tables, *one.checks, *one.runs))
-    of_laws = (law.findings for law in laws)
+    of_laws = (*(law.findings for law in laws), *(table for part in external for table in part.tables))
     budgets = (one.calculator.budgets for one in chapters if one.calculator)
     more = (*changes, *ledger, *origin)
     every_table = (verdicts, *budgets, *of_parts, *of_laws, *checklists, *runs, *setup, coverage, *more)
-    html = _template().render(
-        study=params.study.name,
-        abstract=[*(sentence for one in chapters for sentence in one.in_short), *in_words(laws)],
-        subtitle=params.report.subtitle,
-        parts=parts,
-        laws=laws,
-        verdicts=verdicts,
-        runs=runs,
-        checklists=checklists,
-        setup=setup,
-        coverage=coverage,
-        changes=changes,
-        ledger=ledger,
-        origin=origin,
+    html = (
+        environment()
+        .get_template("template.html")
+        .render(
+            study=params.study.name,
+            abstract=[*(sentence for one in chapters for sentence in one.in_short), *in_words(laws)],
+            subtitle=params.report.subtitle,
+            parts=parts,
+            laws=laws,
+            external=external,
+            verdicts=verdicts,
+            runs=runs,
+            checklists=checklists,
+            setup=setup,
+            coverage=coverage,
+            changes=changes,
+            ledger=ledger,
+            origin=origin,
+        )
     )
-    return Page(html, files_of([figure for part in (*parts, *laws) for figure in part.figures], every_table))
+    figures = [figure for part in (*parts, *laws, *external) for figure in part.figures]
+    return Page(html, files_of(figures, every_table))
 
 
 def write_page(folder: Path, page: Page) -> None:
@@ -125,24 +133,3 @@ def files_of(figures: Sequence[Figure], tables: Sequence[Table]) -> dict[str, by
             raise ValueError(f"reports/{min(taken)}: two figures or tables have this name")
         files |= more
     return files
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: Mapping[str, Any] = {"drawing": lambda figure: Markup(figure.svg), "formula": Markup, "sources": _linked}
-    environment.filters.update(filters)
-    environment.globals["table_kinds"] = TABLE_KINDS
-    return environment.get_template("template.html")
-
-
-def _linked(text: str) -> Markup:
-    """The text, escaped, with each arXiv id a link that is followed only when clicked."""
-    return Markup(
-        re.sub(r"arXiv (\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', str(escape(text)))
-    )

@@ -22,13 +22,21 @@ OUTPUTS = {
     "prepare": ("data/tokens",),
     "plan": ("plan/runs.parquet",),
     "train": ("runs", "telemetry"),
-    "collect": ("results/runs.parquet", "results/runs.csv", "results/curves.parquet", "results/laws"),
+    "collect": (
+        "results/runs.parquet",
+        "results/runs.csv",
+        "results/curves.parquet",
+        "results/laws",
+        "results/external",
+    ),
     "fit": ("results/fit", "results/findings.json", "results/metrics.json"),
     "report": ("reports",),
 }
 _PLAN = "plan/runs.parquet"
 MANIFEST = "data/tokens/manifest.json"
 COUNTS = ("train", "validation", "duplicates", "empty", "invalid")
+EXTERNAL = ("law", "estimator", "status", "num_runs", "params", "intervals")
+"""Of a fit to runs from elsewhere, what its stage's record shows."""
 
 
 def stage_record(stage: str, root: Path) -> Record:
@@ -111,7 +119,10 @@ def _collected(root: Path) -> dict:
 def _fitted(root: Path) -> dict:
     path = root / "results/findings.json"
     leaves, tags = {}, {}
-    for experiment, judged in json.loads(path.read_text())["experiments"].items():
+    said = json.loads(path.read_text())
+    for name, fitted in said.get("external", {}).items():
+        leaves |= flatten({key: fitted[key] for key in EXTERNAL}, f"external.{name}.")
+    for experiment, judged in said["experiments"].items():
         leaves |= flatten(judged["summary"], f"{experiment}.")
         for finding in judged["findings"]:
             law = f"{experiment}.findings.{re.sub(r'[^-./ 0-9A-Z_a-z]', '_', finding['law'])}"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+import polars as pl
+
 from pipeline.tracking.record import Record
 
 if TYPE_CHECKING:
@@ -84,8 +86,7 @@ class MlflowStore:
 
     def __init__(self, uri: str, root: Path, study: str, tags: dict[str, str]):
         _check_database(uri)
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        _prepare_environment()
         self.uri, self.tags = uri, tags
         self._client = self._connect(uri)
         self._study_id = self._experiment(root, study, STUDY_NOTE)
@@ -185,6 +186,55 @@ class MlflowStore:
                 self._client.log_text(mlflow_id, text, name)
         except OSError as error:
             raise StoreFault(f"artifacts of {record.name}: {_one_line(error)}") from error
+
+
+def finished_runs(uri: str, experiment: str) -> tuple[pl.DataFrame, dict[str, int]]:
+    """(finished runs of an MLflow experiment, the number of others by status), the oldest run first.
+
+    Columns are run_id, run_name and, under MLflow's own names, params.*, tags.* (text) and metrics.* (numbers, the
+    latest of each). Nothing is written. Raises ValueError for an experiment that is not there, StoreFault for no store.
+    """
+    name = f"{experiment} at {shown(uri)}"
+    path = urlsplit(uri).path.removeprefix("/") if uri.startswith("sqlite:///") else None
+    if path is not None and not Path(path).exists():
+        raise ValueError(f"mlflow:{name}: no such database; set MLFLOW_TRACKING_URI")
+    _check_database(uri)
+    _prepare_environment()
+    try:
+        runs = _runs_of(uri, experiment)
+    except _faults_of_mlflow() as error:
+        raise StoreFault(f"mlflow:{name}: {_one_line(error)}") from error
+    runs.sort(key=lambda run: (run.info.start_time or 0, run.info.run_id))
+    rows = [
+        {"run_id": run.info.run_id, "run_name": run.info.run_name}
+        | {f"params.{key}": value for key, value in run.data.params.items()}
+        | {f"metrics.{key}": float(value) for key, value in run.data.metrics.items()}
+        | {f"tags.{key}": value for key, value in run.data.tags.items()}
+        for run in runs
+        if run.info.status == "FINISHED"
+    ]
+    others = [run.info.status.lower() for run in runs if run.info.status != "FINISHED"]
+    return pl.DataFrame(rows, infer_schema_length=None), {one: others.count(one) for one in sorted(set(others))}
+
+
+def _runs_of(uri: str, experiment: str) -> list[Run]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        raise ValueError(f"mlflow:{experiment} at {shown(uri)}: no such experiment")
+    page = client.search_runs([found.experiment_id])
+    runs = list(page)
+    while page.token:
+        page = client.search_runs([found.experiment_id], page_token=page.token)
+        runs += page
+    return runs
+
+
+def _prepare_environment() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _ended(run: Run) -> bool:

@@ -164,3 +164,37 @@ def test_a_large_table_fits_in_one_gigabyte(tmp_path):
         assert abs(found["params"][name] - value) < 4 * found["standard_errors"][name], name
     kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert kilobytes / (1024 if sys.platform == "darwin" else 1) < 1024**2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--law", "cubic"], "--law: 'cubic' is none of chinchilla, tied"),
+        (["--estimator", "l3"], "--estimator: 'l3' is none of huber"),
+        (["--estimator", "l1", "--delta", "0.1"], "--delta: 0.1 given, but estimator l1 has no delta"),
+        (["--delta", "-1"], "delta: -1.0 is not positive"),
+        (["--bootstrap", "many"], "--bootstrap: 'many' is not a whole number"),
+        (["--bootstrap", "3"], "--bootstrap: 3 is neither 0 nor at least 10"),
+        (["--holdout", "1.5"], "--holdout: 1.5 is not in [0, 1)"),
+        (["--starts", "0"], "--starts: 0 is below 1"),
+        (["--cluster", "host"], "--cluster: no column 'host'"),
+        (["--noise", "0.01"], "--noise: 0.01 has no effect with the law chinchilla"),
+        (["--law", "isoflop", "--noise", "-1"], "--noise: -1 is not a positive number of nats/token"),
+        (["--where", "L"], "--where: 'L' is not COLUMN=VALUE"),
+        (["--where", "L<low"], "--where: 'L<low': 'low' is not a number"),
+        (["--where", "host=a"], "--where host=a: no column 'host'; the table has N, D, L"),
+        (["--where", "L<0.1"], "--where L<0.1: none of 12 rows is left"),
+        (["--published", "E=1.7"], "--published: source: '': published numbers need words on where they stand"),
+        (["--published", "E=low,source=x"], "--published: numbers: E: 'low' is not a number"),
+        (["--published", "K=1,source=x"], "--published: 'K' is none of E, A, alpha, B, beta, a, b"),
+        (["--published", "none.json"], "none.json: no such file"),
+        (["--quick"], "unrecognized arguments: --quick"),
+    ],
+)
+def test_an_option_that_cannot_be(fit_of, words, told):
+    N, D = design(12)
+    found = fit_of(table(N, D, loss(N, D)), *words)
+    assert found.code in (1, 2)
+    assert (found.out, found.json) == ("", None)
+    assert told in found.err
+    assert len(found.err.splitlines()) == 1

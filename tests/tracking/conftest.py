@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import CorpusFacts, RunResult
 from pipeline.experiments.language_model.plan import describe, plan
+from pipeline.external.study import collect_external
 from pipeline.params import read_params
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import plan_table
@@ -28,6 +29,17 @@ from tests.small_study import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_ROWS = 700
+EXTERNAL = {
+    "theirs": {
+        "law": "chinchilla",
+        "estimator": "L2",
+        "status": "converged",
+        "num_runs": 240,
+        "params": {"alpha": 0.35},
+        "intervals": {"alpha": [0.3, 0.4]},
+        "warnings": [],
+    }
+}
 FINDINGS = {
     "language_model": {
         "summary": {
@@ -89,9 +101,10 @@ class Toy:
         runs.write_csv(self.root / "results/runs.csv")
         curves.write_parquet(self.root / "results/curves.parquet")
         collect_laws([], self.store, self.root / "results")
+        collect_external([], self.root / "results")
 
     def publish(self) -> None:
-        write(self.root / "results/findings.json", json.dumps({"experiments": FINDINGS}))
+        write(self.root / "results/findings.json", json.dumps({"experiments": FINDINGS, "external": EXTERNAL}))
         write(self.root / "results/fit/language_model/points.csv", "N,D\n1,2\n")
         write(self.root / "reports/index.html", "<h1>toy</h1>")
         write(self.root / "reports/figures/loss.svg", "<svg/>")

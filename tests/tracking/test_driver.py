@@ -139,6 +139,8 @@ def test_every_stage_says_what_it_made(toy: Toy, capsys: pytest.CaptureFixture):
     assert fit.metrics["language_model.laws.additive.standard_errors.E"] == 0.05
     assert fit.metrics["language_model.laws.additive.intervals.E.low"] == 0.8
     assert fit.metrics["language_model.holdout.laws.additive.rms"] == 0.011
+    assert fit.metrics["external.theirs.params.alpha"] == 0.35
+    assert fit.metrics["external.theirs.intervals.alpha.high"] == 0.4
     assert fit.params["language_model.chosen"] == "additive"
     assert fit.tags["language_model.findings.power law _N_ D_.verdict"] == "holds"
     for stage, path in (

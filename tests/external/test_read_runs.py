@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from pipeline.command.read_runs import read_runs
+from pipeline.external.read_runs import read_runs
+from pipeline.external.table_file import read_sheet
 from pipeline.fitting.laws import LAWS
 from tests.command.known_laws import design, loss, table
 
@@ -21,7 +22,7 @@ ROWS = table(N, D, loss(N, D))
 
 
 def read(path, law="chinchilla", cluster=None, recipe="recipe", **named):
-    return read_runs(str(path), LAWS[law], NONE | named, cluster, recipe)
+    return read_runs(read_sheet(str(path)), LAWS[law], NONE | named, cluster, recipe)
 
 
 def lines(rows):
@@ -183,26 +184,3 @@ def test_a_file_that_is_no_table(tmp_path, name, content, words):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"runs.csv: No such file or directory"):
         read(tmp_path / "runs.csv")
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--law", "cubic"], "--law: 'cubic' is none of chinchilla, tied"),
-        (["--estimator", "l3"], "--estimator: 'l3' is none of huber"),
-        (["--estimator", "l1", "--delta", "0.1"], "--delta: 0.1 given, but estimator l1 has no delta"),
-        (["--delta", "-1"], "delta: -1.0 is not positive"),
-        (["--bootstrap", "many"], "--bootstrap: 'many' is not a whole number"),
-        (["--bootstrap", "3"], "--bootstrap: 3 is neither 0 nor at least 10"),
-        (["--holdout", "1.5"], "--holdout: 1.5 is not in [0, 1)"),
-        (["--starts", "0"], "--starts: 0 is below 1"),
-        (["--cluster", "host"], "--cluster: no column 'host'"),
-        (["--quick"], "unrecognized arguments: --quick"),
-    ],
-)
-def test_an_option_that_cannot_be(fit_of, words, told):
-    found = fit_of(ROWS, *words)
-    assert found.code in (1, 2)
-    assert (found.out, found.json) == ("", None)
-    assert told in found.err
-    assert len(found.err.splitlines()) == 1

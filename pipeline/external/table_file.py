@@ -1,11 +1,12 @@
-"""A file of rows as a table of columns: csv, tsv, jsonl (each plain, .gz or .zst) or parquet, local or behind a URI."""
+"""Rows of a csv, tsv, jsonl (each plain, .gz or .zst) or parquet file, local or behind a URI, or of MLflow."""
 
 from __future__ import annotations
 
 import io
 import json
 import zlib
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import fsspec
 import numpy as np
@@ -15,12 +16,52 @@ from numpy.typing import NDArray
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 PACKED = (".gz", ".zst")
+MLFLOW = "mlflow:"
+"""What a source begins with that is the name of an MLflow experiment."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of a source that is called `name` in every message.
+
+    `rows` (n,) are their numbers in the source, from 1 on; `notes` say which runs of the source are not among them.
+    """
+
+    name: str
+    frame: pl.DataFrame
+    rows: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+    def has(self) -> str:
+        """The columns, as a message tells them."""
+        shown = ", ".join(self.frame.columns[:12])
+        return f"the table has {shown}" + (", ..." if len(self.frame.columns) > 12 else "")
+
+
+def read_sheet(source: str) -> Sheet:
+    """The rows of a file, or of the MLflow experiment EXPERIMENT where `source` is mlflow:EXPERIMENT.
+
+    MLflow is asked at MLFLOW_TRACKING_URI, by default mlflow.db in the working directory. Raises ValueError naming the
+    source, and the line where there is one, for what is no table.
+    """
+    if not source.startswith(MLFLOW):
+        frame = read_table(source)
+        return Sheet(source, frame, np.arange(1, len(frame) + 1))
+    from pipeline.tracking.store import finished_runs, tracking_uri
+
+    frame, others = finished_runs(tracking_uri(Path.cwd()), source.removeprefix(MLFLOW))
+    told = ", ".join(f"{count} {status}" for status, count in others.items())
+    notes = (f"{told}: runs of {source} that have not finished are left out",) if others else ()
+    if not len(frame):
+        raise ValueError(f"{source}: no finished run" + (f" ({told})" if told else ""))
+    return Sheet(source, frame, np.arange(1, len(frame) + 1), notes)
 
 
 def read_table(path: str) -> pl.DataFrame:
     """The columns of the file at `path`; those of text files are all strings, so that no value is guessed.
 
-    Raises ValueError naming the file, and the line where there is one, for what is no such table.
+    Nested objects of jsonl are columns of their own, `config/depth`. Raises ValueError naming the file, and the line
+    where there is one, for what is no such table.
     """
     suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
     if suffixes and suffixes[-1] in PACKED:
@@ -46,37 +87,37 @@ def read_table(path: str) -> pl.DataFrame:
     return table
 
 
-def numbers(path: str, table: pl.DataFrame, column: str) -> NDArray[np.float64]:
+def numbers(sheet: Sheet, column: str) -> NDArray[np.float64]:
     """A column as finite positive numbers, shape (n,). Raises ValueError naming the first row that is not one."""
-    given = table[column]
+    given = sheet.frame[column]
     if given.dtype == pl.String:
         values = given.str.strip_chars().cast(pl.Float64, strict=False)
     elif given.dtype.is_numeric() or given.dtype == pl.Null:
         values = given.cast(pl.Float64)
     else:
-        raise ValueError(f"{path}: column {column!r} holds {given.dtype}, not numbers")
+        raise ValueError(f"{sheet.name}: column {column!r} holds {given.dtype}, not numbers")
     found = values.to_numpy()
     wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
     if len(wrong):
-        raise ValueError(f"{_place(path, wrong, column)} {_told(given[int(wrong[0])])}")
+        raise ValueError(f"{_place(sheet, wrong, column)} {_told(given[int(wrong[0])])}")
     return found
 
 
-def labels(path: str, table: pl.DataFrame, column: str) -> list[str]:
+def labels(sheet: Sheet, column: str) -> list[str]:
     """A column as labels, one a row. Raises ValueError naming the first row that has none."""
-    given = table[column]
+    given = sheet.frame[column]
     if given.dtype.is_nested():
-        raise ValueError(f"{path}: column {column!r} holds {given.dtype}, not labels")
+        raise ValueError(f"{sheet.name}: column {column!r} holds {given.dtype}, not labels")
     found = given.cast(pl.String)
     wrong = np.flatnonzero(found.is_null().to_numpy())
     if len(wrong):
-        raise ValueError(f"{_place(path, wrong, column)} is missing")
+        raise ValueError(f"{_place(sheet, wrong, column)} is missing")
     return found.to_list()
 
 
-def _place(path: str, wrong: NDArray, column: str) -> str:
+def _place(sheet: Sheet, wrong: NDArray, column: str) -> str:
     more = f" (first of {len(wrong)})" if len(wrong) > 1 else ""
-    return f"{path}: row {wrong[0] + 1}{more}: column {column!r}:"
+    return f"{sheet.name}: row {sheet.rows[wrong[0]]}{more}: column {column!r}:"
 
 
 def _told(value: object) -> str:
@@ -106,7 +147,14 @@ def _from_lines(path: str, content: bytes) -> pl.DataFrame:
             raise ValueError(f"{path}: line {number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}: line {number}: {type(row).__name__}, not an object of columns")
-        rows.append(row)
+        rows.append(_flat(row))
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [None if (value := row.get(name)) is None else str(value) for row in rows] for name in names}
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
+
+
+def _flat(row: dict, prefix: str = "") -> dict:
+    leaves = {}
+    for name, value in row.items():
+        leaves |= _flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return leaves

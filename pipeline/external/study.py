@@ -1,0 +1,108 @@
+"""Runs from elsewhere beside a study: `collect.external` in params.yaml.
+
+They are collected, fitted and reported each by itself; the study's own law never sees them, since their losses are of
+another corpus and tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pipeline.external.choice import form_of, law_key
+from pipeline.external.entry import as_fields, choice_of
+from pipeline.external.fit_table import Fitted, fit_table, quantities
+from pipeline.external.read_runs import columns_of, further_columns, read_runs
+from pipeline.external.table_file import Sheet, labels, numbers, read_sheet
+from pipeline.external.where import Condition, chosen
+from pipeline.params import External, Fit
+from pipeline.results import write_findings
+
+FOLDER = "external"
+"""In results/ and in results/fit/; also the key in findings.json."""
+SOURCES = "sources.json"
+COLUMNS = {"N": "N", "D": "D", "C": "C", "L": "loss"}
+"""Letter -> its column in results/external/<name>.parquet, beside name, role, row and those that the law needs."""
+UNTOLD = ("table", "columns", "draws", "predictor", "compared")
+"""Of a fit's result, what findings.json does not repeat."""
+
+
+def collect_external(entries: Sequence[External], results: Path) -> list[str]:
+    """Writes external/<name>.parquet of each table into the folder `results`, and sources.json; returns a line each.
+
+    Rows keep the order and the number that they have in the table. Raises ValueError naming the entry of params.yaml,
+    the table, the column and the value.
+    """
+    folder, said, sources = results / FOLDER, [], []
+    frames: dict[str, pl.DataFrame] = {}
+    for place, entry in enumerate(entries):
+        try:
+            sheet = chosen(read_sheet(entry.path), [Condition.parse(text) for text in entry.where])
+            frames[entry.name] = _canonical(sheet, entry)
+        except ValueError as error:
+            raise ValueError(f"params.yaml: collect.external.{place} ({entry.name}): {as_fields(error)}") from None
+        sources.append({"name": entry.name, "path": entry.path, "notes": list(sheet.notes)})
+        said.append(f"external: {entry.name}: {len(sheet.frame)} rows of {'; '.join((entry.path, *sheet.notes))}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, frame in frames.items():
+        frame.write_parquet(folder / f"{name}.parquet")
+    (folder / SOURCES).write_text(json.dumps(sources, indent=2) + "\n", encoding="utf-8")
+    return said
+
+
+def judge_external(entries: Sequence[External], fit: Fit, results: Path) -> None:
+    """Writes what the collected tables say, each by its own law: findings.json and fit/external/<name>/*.csv."""
+    shutil.rmtree(results / "fit" / FOLDER, ignore_errors=True)
+    said = {}
+    sources = {one["name"]: one for one in json.loads((results / FOLDER / SOURCES).read_text(encoding="utf-8"))}
+    for entry in entries:
+        frame = pl.read_parquet(results / FOLDER / f"{entry.name}.parquet")
+        sheet = Sheet(entry.path, frame, frame["row"].to_numpy(), tuple(sources[entry.name]["notes"]))
+        fitted = fit_table(sheet, choice_of(entry, fit))
+        said[entry.name] = {key: value for key, value in fitted.result.items() if key not in UNTOLD}
+        said[entry.name]["path"] = entry.path
+        folder = results / "fit" / FOLDER / entry.name
+        folder.mkdir(parents=True)
+        for name, table in _tables(fitted).items():
+            table.write_csv(folder / f"{name}.csv")
+    write_findings(results, external=said)
+
+
+def _canonical(sheet: Sheet, entry: External) -> pl.DataFrame:
+    """The rows under the names of COLUMNS, those that are given, with what the law needs beside them."""
+    form = form_of(law_key(entry.law))
+    named = entry.columns.model_dump()
+    read_runs(sheet, form, named, recipe=entry.recipe)
+    given = columns_of(sheet, named)
+    more = further_columns(sheet, form, entry.recipe)
+    columns: dict[str, Any] = {
+        "name": [entry.name] * len(sheet.frame),
+        "role": ["external"] * len(sheet.frame),
+        "row": np.asarray(sheet.rows, np.int64),
+    }
+    columns |= {COLUMNS[letter]: numbers(sheet, given[letter]) for letter in COLUMNS if letter in given}
+    for name, column in more.items():
+        columns[name] = labels(sheet, column) if name == "recipe" else numbers(sheet, column)
+    return pl.DataFrame(columns)
+
+
+def _tables(fitted: Fitted) -> dict[str, pl.DataFrame]:
+    """The csv tables of a fit: its points, its parameters, and where there are any its minima and published numbers."""
+    result = fitted.result
+    rows = [
+        {"parameter": name, "value": value, "standard_error": error, "low": low, "high": high}
+        for name, (value, error, interval) in quantities(result).items()
+        for low, high in [interval or (None, None)]
+    ]
+    kinds = dict.fromkeys(("value", "standard_error", "low", "high"), pl.Float64)
+    tables = {"points": fitted.points, "parameters": pl.DataFrame(rows, schema={"parameter": pl.String} | kinds)}
+    if result["minima"]:
+        tables["minima"] = pl.DataFrame(result["minima"], infer_schema_length=None)
+    return tables
