@@ -25,7 +25,7 @@ def copy_project(folder):
     """The tracked files of the project in `folder`, as a git repository of its own with the small study."""
     names = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     for name in names:
-        if not name.startswith(("results/", "reports/", "dvc.lock")) and (ROOT / name).is_file():
+        if not name.startswith(("results/", "reports/", "dvc.lock", "publications/2")) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(SMALL)

@@ -105,6 +105,7 @@ class Toy:
 
     def publish(self) -> None:
         write(self.root / "results/findings.json", json.dumps({"experiments": FINDINGS, "external": EXTERNAL}))
+        write(self.root / "results/metrics.json", "{}")
         write(self.root / "results/fit/language_model/points.csv", "N,D\n1,2\n")
         write(self.root / "reports/index.html", "<h1>toy</h1>")
         write(self.root / "reports/figures/loss.svg", "<svg/>")
