@@ -7,7 +7,6 @@ disk is no part of it: it stops the stage, as tests/test_pipeline.py shows.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ from time import perf_counter
 
 import psutil
 
-from benchmarks.orchestration import NUM_RUNS, in_a_copy
+from benchmarks.orchestration import NUM_RUNS, in_a_copy, measured_or_here
 
 ENDS = {"lost": "finished", "crash": "failed", "memory": "finished", "diverged": "diverged", "bug": "failed"}
 RETRIES = 2
@@ -74,16 +73,16 @@ def carry_out(num_runs: int, root: Path) -> dict:
     }
 
 
+def measure_failures(num_runs: int = NUM_RUNS) -> dict:
+    """The figures of `carry_out`, in a copy of the project that has the law of benchmarks/faulty.py."""
+    return in_a_copy("faulty", "benchmarks.failures", num_runs)
+
+
 def main() -> int:
     """Exit code: 0, or 1 when the driver's memory grew."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.failures", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=NUM_RUNS, help=f"how many runs; default {NUM_RUNS:,}")
-    parser.add_argument("--here", action="store_true", help="this folder is the copy: carry out the pass, print JSON")
-    arguments = parser.parse_args()
-    if arguments.here:
-        print(json.dumps(carry_out(arguments.runs, Path.cwd())))
+    measured = measured_or_here("benchmarks.failures", __doc__.splitlines()[0], measure_failures, carry_out)
+    if measured is None:
         return 0
-    measured = in_a_copy("faulty", "benchmarks.failures", arguments.runs)
     print(json.dumps(measured, indent=2))
     return 0 if measured["driver_mib_at_the_end"] - measured["driver_mib_after_a_fifth"] < MOST_GROWTH_MIB else 1
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,16 +103,27 @@ def carry_out(num_runs: int, root: Path) -> dict[str, float]:
     }
 
 
-def main() -> int:
-    """Exit code: 0, or 1 when a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.orchestration", description=__doc__.splitlines()[0])
+def measured_or_here(
+    module: str, about: str, measure: Callable[[int], dict], carry_out: Callable[[int, Path], dict]
+) -> dict | None:
+    """What `measure` finds for the runs that the command line asks for; None on the other side of `in_a_copy`, where
+    `carry_out` is done here and printed as JSON."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("--runs", type=int, default=NUM_RUNS, help=f"how many runs; default {NUM_RUNS:,}")
     parser.add_argument("--here", action="store_true", help="this folder is the copy: carry out the pass, print JSON")
     arguments = parser.parse_args()
     if arguments.here:
         print(json.dumps(carry_out(arguments.runs, Path.cwd())))
+        return None
+    return measure(arguments.runs)
+
+
+def main() -> int:
+    """Exit code: 0, or 1 when a target is missed."""
+    about = __doc__.splitlines()[0]
+    measured = measured_or_here("benchmarks.orchestration", about, measure_orchestration, carry_out)
+    if measured is None:
         return 0
-    measured = measure_orchestration(arguments.runs)
     for name, value in measured.items():
         print(f"{name:<32}{value:12,.4g}")
     met = measured["orchestration_runs_per_second"] >= LEAST_RUNS_PER_SECOND

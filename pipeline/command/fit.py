@@ -6,6 +6,7 @@ import argparse
 from pathlib import PurePosixPath
 
 from pipeline.command.fit_words import fit_text
+from pipeline.command.options import number, whole
 from pipeline.command.words import write_json, write_text
 from pipeline.external.choice import OVERRULED, Choice, despite_of, law_key
 from pipeline.external.fit_table import fit_table
@@ -92,16 +93,16 @@ def command(arguments: argparse.Namespace) -> int:
 def _choice(arguments: argparse.Namespace) -> Choice:
     """The options as values. Raises ValueError naming the option and the value that cannot be."""
     law = law_key(arguments.law)
-    delta = None if arguments.delta is None else _number("--delta", arguments.delta)
+    delta = None if arguments.delta is None else number("--delta", arguments.delta)
     estimator = estimator_named(arguments.estimator, delta)
-    noise = None if arguments.noise is None else _number("--noise", arguments.noise)
+    noise = None if arguments.noise is None else number("--noise", arguments.noise)
     if noise is not None and not 0 < noise < float("inf"):
         raise ValueError(f"--noise: {arguments.noise} is not a positive number of nats/token")
-    num_resamples = _whole("--bootstrap", arguments.bootstrap, 0)
+    num_resamples = whole("--bootstrap", arguments.bootstrap, 0)
     if 0 < num_resamples < FEWEST_DRAWS:
         raise ValueError(f"--bootstrap: {num_resamples} is neither 0 nor at least {FEWEST_DRAWS}")
-    seed, starts = _whole("--seed", arguments.seed, 0), _whole("--starts", arguments.starts, 1)
-    quantile = None if arguments.holdout is None else _number("--holdout", arguments.holdout)
+    seed, starts = whole("--seed", arguments.seed, 0), whole("--starts", arguments.starts, 1)
+    quantile = None if arguments.holdout is None else number("--holdout", arguments.holdout)
     if quantile is not None and not 0 <= quantile < 1:
         raise ValueError(f"--holdout: {arguments.holdout} is not in [0, 1)")
     if seed >= 2**32:
@@ -120,20 +121,3 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         despite_of(arguments.despite),
         None if arguments.published is None else read_published(arguments.published),
     )
-
-
-def _whole(option: str, text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError(f"{option}: {text!r} is not a whole number") from None
-    if value < least:
-        raise ValueError(f"{option}: {value} is below {least}")
-    return value
-
-
-def _number(option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option}: {text!r} is not a number") from None

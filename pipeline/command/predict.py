@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline.command.options import positive
 from pipeline.command.words import predict_text, write_json
 from pipeline.external.choice import ISOFLOP
 from pipeline.fitting.frontier import Serving, cheapest_for_loss
@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """0 once the prediction is printed. Raises ValueError in one line for a fault of the user's."""
     names = ("flops", "params", "tokens", "serve", "unique_tokens")
-    given = {name: positive(name, text) for name in names if (text := getattr(arguments, name)) is not None}
+    given = {
+        name: positive(f"--{name.replace('_', '-')}", text)
+        for name in names
+        if (text := getattr(arguments, name)) is not None
+    }
     one_run = "params" in given or "tokens" in given
     if "flops" in given and one_run:
         raise ValueError("--flops asks for the best run, --params and --tokens for one run: give one or the other")
@@ -210,18 +214,6 @@ def _predictor(file: str, entry: dict[str, Any], draws: Any) -> Predictor:
     if len(shape) != 2 or shape[1] != num or len(predictor.estimate) != num or not shape[0]:
         raise ValueError(f"{file}: draws of shape {shape} do not belong to the law {predictor.form.name}")
     return predictor
-
-
-def positive(name: str, text: str) -> float:
-    """The number that the option `name` was given. Raises ValueError unless it is finite and positive."""
-    option = f"--{name.replace('_', '-')}"
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{option}: {text!r} is not a number") from None
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{option}: {text} is not a finite positive number")
-    return value
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.command.options import positive
 from pipeline.command.params_file import add_points
-from pipeline.command.predict import positive, read_study
+from pipeline.command.predict import read_study
 from pipeline.command.words import aligned, figure
 from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts
 from pipeline.experiments.language_model.forecast import COST_POWER, NUM_NEXT
@@ -51,7 +52,7 @@ def command(arguments: argparse.Namespace) -> None:
 
     Raises ValueError without a study that predicts, or with a budget that buys none of the candidates.
     """
-    budget = positive("flops", arguments.flops)
+    budget = positive("--flops", arguments.flops)
     params = read_params(PARAMS)
     settings, corpus, predictor = params.language_model, study_facts(params, TOKENS), read_study(RESULTS).predictor
     valid = read_findings(RESULTS)[LANGUAGE_MODEL]["summary"].get("valid_from") or {}

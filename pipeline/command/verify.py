@@ -21,14 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """1 when a run does not reproduce, else 0. Raises ValueError where nothing is published, or for an unknown run."""
+    from pipeline.command.options import whole
     from pipeline.command.quarantine import named
     from pipeline.params import read_params
     from pipeline.reproduction.compare import VERDICTS
     from pipeline.reproduction.retrain import open_study, reproduce
     from pipeline.storage import storage_uri
 
-    number = _whole("--sample", SAMPLE if arguments.sample is None else arguments.sample, 1)
-    seed = _whole("--seed", SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed, 0)
+    number = whole("--sample", SAMPLE if arguments.sample is None else arguments.sample, 1)
+    seed = whole("--seed", SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed, 0)
     with open_study(Path.cwd(), read_params()) as (study, place):
         known = study.settled
         if arguments.runs:
@@ -50,13 +51,3 @@ def command(arguments: argparse.Namespace) -> int:
     counts = Counter(one.verdict for one in found)
     print(f"{len(found)} runs: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
     return 1 if counts[VERDICTS[-1]] else 0
-
-
-def _whole(option: str, text: str | int, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError(f"{option}: {text!r} is not a whole number") from None
-    if value < least:
-        raise ValueError(f"{option}: {value} is below {least}")
-    return value

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RECENT_ROWS = FEWEST_ROWS = 16
+RECENT_ROWS = 16
 LEAST_SCORE = 8.0
 """Against 16 rises of mere noise a row has this score once in 22,000 (against 8, once in 700)."""
 LEAST_RISE = 0.01
@@ -41,7 +41,7 @@ def spikes(tokens: np.ndarray, losses: np.ndarray) -> list[Spike]:
     spike among them hardly moves their median. A fall is none, however steep.
     """
     found, rises = [], np.diff(losses)
-    for row in range(FEWEST_ROWS + 1, len(losses)):
+    for row in range(RECENT_ROWS + 1, len(losses)):
         recent, rise = rises[row - 1 - RECENT_ROWS : row - 1], float(rises[row - 1])
         if not np.isfinite(rise):
             break

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.execution.anomalies import FEWEST_ROWS, spikes
+from pipeline.execution.anomalies import RECENT_ROWS, spikes
 from pipeline.execution.run_store import RunStore
 from pipeline.planning.table import read_plan
 from tests.faults.project import make_troubled, of_stage, record, run_stage, say, study
@@ -214,7 +214,7 @@ def test_a_curve_without_noise_or_rows_has_no_spike():
     assert not spikes(np.arange(50), steady)
     steady[30] = 1.02
     assert [spike.row for spike in spikes(np.arange(50), steady)] == [30]
-    assert not spikes(np.arange(FEWEST_ROWS), np.arange(FEWEST_ROWS, dtype=float))
+    assert not spikes(np.arange(RECENT_ROWS), np.arange(RECENT_ROWS, dtype=float))
     assert not spikes(np.arange(50), np.full(50, np.nan))
 
 
