@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -28,6 +29,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.execution.failures import Failure, failure_of
+from pipeline.execution.gpu_sharing import shared_gpus
 from pipeline.execution.placement import Capacity, Request
 from pipeline.execution.work import begin
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
@@ -90,19 +92,20 @@ class Cluster:
         address = os.environ.get("RAY_ADDRESS")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if address:
-            _join(address, options)
-        else:
-            _begin(num_workers(), options)
-        try:
+        with ExitStack() as stack:
+            if not address:
+                stack.enter_context(shared_gpus())
+            stack.callback(ray.shutdown)
+            if address:
+                _join(address, options)
+            else:
+                _begin(num_workers(), options)
             self.capacity = _capacity(address)
-        except BaseException:
-            ray.shutdown()
-            raise
+            self._leave = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        ray.shutdown()
+        self._leave.close()
 
     def submit(self, spec: RunSpec, context: RunContext, request: Request, fresh: str) -> ray.ObjectRefGenerator:
         """A handle on the run, which starts as soon as what it asks for is free; in a process of its own when `fresh`
@@ -228,14 +231,15 @@ def _run(spec: RunSpec, context: RunContext, request: Request) -> Iterator[Progr
 
 @cache
 def _remote(request: Request, once: bool) -> ray.remote_function.RemoteFunction:
-    """The remote function of a resource class. A process on a GPU, or one for this run alone (`once`), ends with it,
-    which frees its memory; one that leads a group needs no device of its own."""
+    """The remote function of a resource class. A process with a GPU to itself, or for this run alone (`once`), ends
+    with the run, which frees all of its memory; one that shares a GPU stays for the next small run and gives back what
+    training took (experiments/language_model/run.py). One that leads a group needs no device of its own."""
     alone = request.devices == 1
     options = {"num_cpus": int(alone), "max_retries": 0, "num_returns": "streaming"}
     if request.place == "GPU" and alone:
         options |= {"num_gpus": 1 / request.sharers}
-    if request.place == "GPU" or once:
-        options |= {"max_calls": 1}
+    stays = not once and (request.place == "CPU" or request.sharers > 1)
+    options |= {"max_calls": 0 if stays else 1}
     return ray.remote(**options)(_events)
 
 

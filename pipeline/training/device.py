@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import os
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +21,14 @@ def prepare_device() -> torch.device:
     """The GPU given to this process, else the CPU with one thread; called once in a worker.
 
     One thread a worker, in torch and in the BLAS of compiled code, makes results independent of how many workers there
-    are. On Linux, the process keeps the blocks
-    that it frees: the kernel would otherwise map and zero activations of a few hundred kB again in every step, which
-    costs small models 10 to 20 % of their time.
+    are; a GPU gives the same bits every time too. On Linux, the process keeps the blocks that it frees: the kernel
+    would otherwise map and zero activations of a few hundred kB again in every step, which costs small models 10 to
+    20 % of their time.
     """
+    torch.utils.deterministic.fill_uninitialized_memory = False
     if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
         torch.backends.cuda.matmul.allow_tf32 = True
         return torch.device("cuda")
     assert scipy.linalg.cython_blas, "loaded, so that the limit finds it"
@@ -46,14 +51,32 @@ def arithmetic(device: torch.device) -> AbstractContextManager:
 def matrix_product_rate(device: torch.device) -> float:
     """FLOP/s of large square matrix products on `device`, in the arithmetic of training: the most a run could reach.
 
-    The best of several products, measured once in a process: 1,024^3 in fp32 on a CPU thread, 8,192^3 in bfloat16 on
+    The best of several, measured once in a process: 1,024^3 in fp32 on a CPU thread, ten times 8,192^3 in bfloat16 on
     CUDA.
     """
-    size, kind = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
-    left, right = torch.ones(size, size, dtype=kind, device=device), torch.ones(size, size, dtype=kind, device=device)
+    gpu = device.type == "cuda"
+    size, kind, count = (8192, torch.bfloat16, 10) if gpu else (1024, torch.float32, 1)
+    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    product = left @ right
     seconds = []
     for _ in range(8):
         began = time.perf_counter()
-        float((left @ right)[0, 0])
+        for _ in range(count):
+            torch.mm(left, right, out=product)
+        float(product[0, 0])
         seconds.append(time.perf_counter() - began)
-    return 2 * size**3 / min(seconds)
+    return count * 2 * size**3 / min(seconds)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most bytes of a GPU that this process held for tensors since `give_back_memory`, as `gpu_bytes`; on a CPU
+    nothing."""
+    return {} if device.type == "cpu" else {"gpu_bytes": torch.cuda.max_memory_reserved()}
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Frees what the last run held of a GPU, for those that share it."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

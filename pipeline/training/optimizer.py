@@ -1,4 +1,4 @@
-"""Muon for hidden matrices and AdamW for the rest in torch, behind one step(rate_factor) and a state to be saved."""
+"""Muon for hidden matrices and AdamW for the rest in torch, behind one step and a state to be saved."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _blocks(model: nn.Module) -> dict[str, Blocks]:
 
 
 def orthogonalise(G: Tensor) -> Tensor:
-    """Nearly orthogonal matrices near a stack `G` (..., m, n) with m <= n: the same singular vectors, singular values
+    """Nearly orthogonal matrices near a stack `G` (B, m, n) with m <= n: the same singular vectors, singular values
     near 1.
 
     X <- a X + b (X X^T) X + c (X X^T)^2 X for each of COEFFICIENTS, after X is divided by |(X X^T)^2|^(1/4), which lies
@@ -62,13 +62,13 @@ def orthogonalise(G: Tensor) -> Tensor:
     A = X @ X.mT
     part = (torch.linalg.matrix_norm(A @ A, keepdim=True) + 1e-14) ** -0.5
     A = A * part
-    product = part.sqrt() * torch.eye(A.shape[-1], device=A.device, dtype=A.dtype)
+    product = part.sqrt() * torch.eye(A.shape[-1], device=A.device, dtype=A.dtype).expand_as(A)
     for number, (a, b, c) in enumerate(COEFFICIENTS):
-        P = b * A + c * A @ A
-        P.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = P @ product
+        P = torch.baddbmm(A, A, A, beta=b, alpha=c)  # and a I, which is added where P is used
+        product = torch.baddbmm(product, P, product, beta=a)
         if number + 1 < len(COEFFICIENTS):
-            A = P @ (P @ A)
+            half = torch.baddbmm(A, P, A, beta=a)
+            A = torch.baddbmm(half, P, half, beta=a)
     return product @ X
 
 
@@ -79,57 +79,71 @@ class Muon:
     which does one matrix at a time and in bfloat16.
     """
 
-    def __init__(self, model: nn.Module, rate: float, momentum: float, weight_decay: float):
-        self.rate, self.momentum, self.weight_decay = rate, momentum, weight_decay
+    def __init__(self, model: nn.Module, momentum: float, weight_decay: float):
+        self.momentum, self.weight_decay = momentum, weight_decay
         self.blocks = _blocks(model)
         self.weights = {name: model.get_parameter(name) for name in self.blocks}
         self.state = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """Moves the matrices by their gradients with `factor` times the peak rate."""
-        rate = factor * self.rate
+    def step(self, rate: Tensor) -> None:
+        """Moves the matrices by their gradients with the `rate`."""
         for name, weight in self.weights.items():
             rows, columns = self.blocks[name].rows, weight.shape[-1]
             momentum = self.state[name].lerp_(weight.grad, 1 - self.momentum)
             direction = weight.grad.lerp(momentum, self.momentum).view(-1, rows, columns)
             direction = orthogonalise(direction.mT).mT if rows > columns else orthogonalise(direction)
             weight.mul_(1 - rate * self.weight_decay)
-            weight.sub_(direction.reshape_as(weight), alpha=rate * self.blocks[name].norm)
+            weight.addcmul_(direction.reshape_as(weight), rate, value=-self.blocks[name].norm)
 
 
 class Optimizer:
-    """The optimiser of a whole model: groups, peak rates and state, stepped with one rate factor."""
+    """The optimiser of a whole model: groups, peak rates and state.
+
+    The rates are a tensor beside the weights, so that a step which was captured on a GPU reads those of today.
+    """
 
     def __init__(self, model: nn.Module, settings: Settings, shape_settings: Model):
-        rates, self.muon = learning_rates(settings, shape_settings, model.shape.width), None
+        peaks, self.muon = learning_rates(settings, shape_settings, model.shape.width), None
         if settings.kind == "muon":
-            self.muon = Muon(model, rates["matrix"], settings.momentum, settings.weight_decay)
+            self.muon = Muon(model, settings.momentum, settings.weight_decay)
         moved = {
-            name: rates[group]
+            name: peaks[group]
             for group, names in model.groups().items()
             for name in names
             if group != "matrix" or self.muon is None
         }
-        self.adam_names, self.peaks = list(moved), list(moved.values())
+        self.adam_names, self.parameters = list(moved), list(model.parameters())
+        device = self.parameters[0].device
+        self.peaks = torch.tensor([*moved.values(), peaks["matrix"]], device=device)
+        self.rates = torch.zeros_like(self.peaks)
         self.adam = torch.optim.AdamW(
-            [{"params": [model.get_parameter(name)], "lr": 0.0} for name in self.adam_names],
+            [
+                {"params": [model.get_parameter(name)], "lr": self.rates[number]}
+                for number, name in enumerate(self.adam_names)
+            ],
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
             fused=True,
+            capturable=device.type == "cuda",
         )
-        self.parameters = list(model.parameters())
         self.clip_norm = settings.clip_norm
 
-    def step(self, factor: float) -> None:
-        """One update with `factor` times the peak rates; clears the gradients."""
+    def set_rates(self, factor: float) -> None:
+        """The next steps have `factor` times the peak rates."""
+        torch.mul(self.peaks, factor, out=self.rates)
+
+    def step(self) -> None:
+        """One update with the rates that were set; forgets the gradients."""
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        for group, peak in zip(self.adam.param_groups, self.peaks, strict=True):
-            group["lr"] = factor * peak
         self.adam.step()
         if self.muon is not None:
-            self.muon.step(factor)
+            self.muon.step(self.rates[-1])
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 

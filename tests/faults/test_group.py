@@ -15,11 +15,12 @@ from pipeline.planning.table import read_plan
 from tests.faults.project import of_stage, run_stage, say, start, wait_for
 
 SMALLER = ("widths: [16, 32], tokens: [20_000, 40_000, 80_000]", "widths: [32], tokens: [40_000]")
-LARGER = ("widths: [32], tokens: [40_000]", "widths: [32], tokens: [40_000, 80_000]")
+LARGER = ("widths: [32], tokens: [40_000]", "widths: [32], tokens: [40_000, 48_000]")
 ALONE = ("replicates: {seeds: [1], widths: [16]}", "replicates: {}")
 TOGETHER = ("retries: 2}", "retries: 2, devices: 2}")
 APART = TOGETHER[::-1]
 TOLERANCE = 1e-5
+"""What the order of a sum changes grows tenfold from 40,000 tokens to 80,000: of a loss of the curve 8e-7, then 6e-6."""
 
 
 def change(folder, *changes):

@@ -18,7 +18,8 @@ from pipeline.models.size import Size
 from pipeline.models.transformer import Shape, Transformer
 from pipeline.params import read_params
 from pipeline.planning.code import code_digest, own_modules
-from pipeline.training.engine import TorchEngine, make_engine
+from pipeline.training.engine import make_engine
+from pipeline.training.plain import TorchEngine
 
 SHAPE = Shape(256, 32, 2, 16, 64, 4, 1000.0)
 STUDY = read_params().language_model

@@ -109,7 +109,8 @@ def test_mup_moves_the_logits_by_an_amount_that_does_not_depend_on_width():
         optimizer, windows = Optimizer(made, PARAMS.optimizer, PARAMS.model), torch.randint(0, 256, (8, 65))
         for _ in range(4):
             next_token_loss(made, windows).backward()
-            optimizer.step(1.0)
+            optimizer.set_rates(1.0)
+            optimizer.step()
         sizes.append(made(windows[:, :-1]).std().item())
     assert 0.5 < sizes[1] / sizes[0] < 2
 

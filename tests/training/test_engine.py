@@ -11,7 +11,8 @@ from pipeline.params import read_params
 from pipeline.training.compiled import network
 from pipeline.training.compiled.engine import NAMES, CompiledEngine
 from pipeline.training.device import prepare_device
-from pipeline.training.engine import TorchEngine, make_engine
+from pipeline.training.engine import make_engine
+from pipeline.training.plain import TorchEngine
 
 PARAMS = read_params().language_model
 ADAM = PARAMS.optimizer.model_copy(update={"kind": "adamw", "matrix_rate": 2e-3, "weight_decay": 0.1})

@@ -47,7 +47,7 @@ def test_muon_moves_each_block_as_torchs_own_does_but_for_the_normalisation():
     """torch.optim.Muon divides by the norm and iterates in bfloat16: on blocks whose singular values are all equal both
     iterations only scale, so that the two updates are parallel, block by block, with the same momentum and decay."""
     ours = fresh()
-    muon = Muon(ours, rate=0.01, momentum=0.9, weight_decay=0.1)
+    muon = Muon(ours, momentum=0.9, weight_decay=0.1)
     shapes = {"qkv": (16, 32), "out": (32, 32), "up": (128, 32), "down": (32, 128)}
     cut = {name: getattr(ours, name).detach().reshape(-1, *shapes[name]) for name in STACKS}
     leaves = {name: [block.clone().requires_grad_() for block in cut[name]] for name in STACKS}
@@ -64,7 +64,7 @@ def test_muon_moves_each_block_as_torchs_own_does_but_for_the_normalisation():
             gradients.append(flat if leaf.shape[0] >= leaf.shape[1] else flat.T)
             leaf.grad = gradients[-1].clone()
         getattr(ours, name).grad = torch.stack(gradients).view_as(getattr(ours, name))
-    muon.step(1.0)
+    muon.step(torch.tensor(0.01))
     reference.step()
     for name in STACKS:
         for mine, leaf, start in zip(
@@ -80,7 +80,8 @@ def test_a_restored_optimizer_goes_on_to_the_same_bits():
     def steps(model, optimizer, count, generator):
         for _ in range(count):
             next_token_loss(model, torch.randint(0, 256, (4, 65), generator=generator)).backward()
-            optimizer.step(0.7)
+            optimizer.set_rates(0.7)
+            optimizer.step()
 
     model, generator = fresh(), torch.Generator().manual_seed(1)
     optimizer = Optimizer(model, PARAMS.optimizer, PARAMS.model)
@@ -106,5 +107,6 @@ def test_gradients_are_clipped_to_the_norm():
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     gradients = [parameter.grad for parameter in model.parameters()]
-    optimizer.step(0.0)
+    optimizer.set_rates(0.0)
+    optimizer.step()
     assert torch.cat([g.flatten() for g in gradients]).norm().item() == pytest.approx(0.5, rel=1e-3)

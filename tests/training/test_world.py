@@ -10,7 +10,7 @@ from pipeline.models.parametrization import initialise
 from pipeline.models.transformer import Transformer
 from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.device import prepare_device
-from pipeline.training.engine import TorchEngine
+from pipeline.training.plain import TorchEngine
 from pipeline.training.trainer import train
 from pipeline.training.world import World
 from tests.training.test_trainer import DATA, MODEL, MUON, finish, places, recipe

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pipeline.experiments.language_model.plan import size_from, transformer_size
-from pipeline.params import Batch
 from pipeline.planning.run_spec import RunSpec
-from pipeline.training.schedule import batch_tokens
 
 PROCESS_BYTES = 1 << 30
-"""CUDA context, kernels and the workspaces of cuBLAS in one process: about 0.5 GB measured on recent cards, doubled."""
-EVALUATED_WINDOWS = 8
+"""CUDA context and kernels in one process (0.55 GB on an H200), the workspaces of cuBLAS (33 MB for each of two
+streams) and the matrices of training/device.matrix_product_rate (0.4 GB, for a moment)."""
 
 
 def memory(spec: RunSpec, micro_batch_tokens: int) -> int:
@@ -36,8 +34,7 @@ def memory(spec: RunSpec, micro_batch_tokens: int) -> int:
     state = (
         (8 + moments + 2 + 16) * beyond + (8 + moments + 2) * size.N_non_embedding + (8 + 8 + 2) * outside + 16 * stack
     )
-    largest = batch_tokens(Batch(**numbers["batch"]), size.context, numbers["course"]["fork"])
-    tokens = max(min(micro_batch_tokens, largest), EVALUATED_WINDOWS * size.context)
+    tokens = max(micro_batch_tokens, size.context)
     layer = (8 + 12 + 10 + 2 + 4 * ratio) * size.width + 8 * size.width // head_size
     token = size.depth * layer + 14 * size.width + 16 * size.vocab_size
     return PROCESS_BYTES + state + tokens * token

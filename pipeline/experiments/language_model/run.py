@@ -14,7 +14,7 @@ from pipeline.params import Batch, Evaluation, Model, Optimizer
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training import trainer
 from pipeline.training.checkpoint import CURVE_COLUMNS
-from pipeline.training.device import matrix_product_rate, prepare_device
+from pipeline.training.device import give_back_memory, matrix_product_rate, peak_memory, prepare_device
 from pipeline.training.schedule import Course
 
 
@@ -31,12 +31,14 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
     data = _data(context.tokens, corpus.digest)
     places = trainer.Places(context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens)
     device = prepare_device()
+    peak = matrix_product_rate(device)
     for event in trainer.train(recipe, data, places, device):
         if isinstance(event, trainer.Outcome):
-            speeds = {"training_seconds": event.seconds, "matrix_flops_per_second": matrix_product_rate(device)}
-            yield _result(event, recipe, speeds)
+            measured = {"training_seconds": event.seconds, "matrix_flops_per_second": peak} | peak_memory(device)
+            yield _result(event, recipe, measured)
         else:
             yield Progress(event.tokens, event.note)
+    give_back_memory(device)
 
 
 @lru_cache(maxsize=1)
@@ -61,7 +63,7 @@ def recipe_of(spec: RunSpec) -> trainer.Recipe:
     )
 
 
-def _result(outcome: trainer.Outcome, recipe: trainer.Recipe, speeds: dict[str, float]) -> RunResult:
+def _result(outcome: trainer.Outcome, recipe: trainer.Recipe, measured: dict[str, float]) -> RunResult:
     scalars = {}
     if len(outcome.losses) and outcome.status == "finished":
         nats = float(outcome.losses.sum(dtype="float64"))
@@ -79,5 +81,5 @@ def _result(outcome: trainer.Outcome, recipe: trainer.Recipe, speeds: dict[str, 
         },
         resumed_from=outcome.resumed_from,
         done=outcome.tokens,
-        measured=speeds,
+        measured=measured,
     )

@@ -94,7 +94,8 @@ def run_noise(spec: RunSpec, context: RunContext) -> RunResult:
             size = batch_tokens(recipe.batch, window, tokens)
             loss = next_token_loss(model, torch.from_numpy(order.batch(tokens, size)))
             loss.backward()
-            optimizer.step(recipe.course.rate_factor(tokens, size))
+            optimizer.set_rates(recipe.course.rate_factor(tokens, size))
+            optimizer.step()
             tokens += size
         if not np.isfinite(loss.item()):
             return result({}, status="diverged", reason=f"training loss {loss.item()} after {tokens} tokens")
