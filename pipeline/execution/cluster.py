@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -212,7 +213,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _events(spec: RunSpec, context: RunContext, request: Request) -> Iterator[Progress | Ended | Failure]:
-    """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature."""
+    """What the run yields; an exception becomes its last event, so that it arrives with its traceback and nature.
+
+    A process that aborts ends at once: Ray's own handler wants memory, and where there is none it aborts again for
+    ever.
+    """
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
     began = time.monotonic()
     try:
         for event in _run(spec, context, request):

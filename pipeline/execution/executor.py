@@ -147,7 +147,7 @@ class Executor:
         halved = attempt.micro_batch // 2
         if failure.kind == "memory" and halved >= LEAST_MICRO_BATCH:
             self._retry(
-                attempt.again(micro_batch=halved, halved=attempt.halved + 1),
+                attempt.again(micro_batch=halved, halved=attempt.halved + 1, fruitless=0),
                 f"out of memory; micro-batch halved to {halved} tokens",
             )
             return

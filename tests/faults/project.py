@@ -66,12 +66,13 @@ def say(folder: Path, *command: str, **extra: str) -> tuple[int, str]:
 
 
 def output_of(process: subprocess.Popen) -> str:
-    """What a command prints until it ends; it is killed, with its group, when waiting for it is cut off."""
+    """What a command prints until it ends; it is killed, with its group, when waiting for it is cut off, and what it
+    printed by then is printed here."""
     try:
         return process.communicate()[0]
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        print(process.communicate()[0])
         raise
 
 

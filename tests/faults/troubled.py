@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,13 +32,16 @@ def plan(settings: Settings, study: object) -> list[RunSpec]:
 
 
 def run(spec: RunSpec, context: RunContext) -> Iterator[RunResult]:
-    """Ends as the kind of the run says; `preempted` saves what it has before each of its LOSSES deaths."""
+    """Ends as the kind of the run says; `preempted` saves what it has before each of its LOSSES deaths, and `crash` does
+    what a library does that finds no memory."""
     saved = Path(context.own)
     deaths = len(saved.read_text()) if saved.exists() else 0
-    if spec.kind == "crash" or (spec.kind == "preempted" and deaths < LOSSES):
-        if spec.kind == "preempted":
-            saved.write_text("x" * (deaths + 1))
+    if spec.kind == "preempted" and deaths < LOSSES:
+        saved.write_text("x" * (deaths + 1))
         os.kill(os.getpid(), signal.SIGKILL)
+    if spec.kind == "crash":
+        resource.setrlimit(resource.RLIMIT_DATA, (0, 0))
+        os.abort()
     if spec.kind.startswith("large"):
         yield result({"value": 1.0}, {"step": np.arange(4_000_000), "loss": np.ones(4_000_000)})
     elif spec.kind == "diverged":
