@@ -236,13 +236,15 @@ class Train(Section):
     """How runs are executed; nothing here changes the numbers, so nothing here is part of a run's identity.
 
     `devices` cores or GPUs train one run of the language model together, whose numbers are then those of one up to
-    rounding.
+    rounding. A run that has told how far it is and then says nothing for `silence_seconds` is taken from its worker,
+    at no cost but time: it goes on from its last checkpoint in another.
     """
 
     micro_batch_tokens: PositiveInt
     checkpoint_seconds: PositiveFloat
     retries: Annotated[int, Field(ge=0)]
     devices: PositiveInt = 1
+    silence_seconds: PositiveFloat = 600.0
 
 
 class ExternalColumns(Section):

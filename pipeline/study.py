@@ -117,6 +117,7 @@ def train_runs(
             settings.retries,
             publish_corpus(tokens, store.storage) if store.storage else None,
             settings.devices,
+            settings.silence_seconds,
         )
         mirror = run_mirror(store) if mirrored else nullcontext()
         with Cluster() as cluster, Display(bill) as display, mirror as track:

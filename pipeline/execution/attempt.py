@@ -19,7 +19,7 @@ from pipeline.planning.run_spec import RunSpec
 class Attempt:
     """A run under way: its micro-batch in tokens, how often its worker was lost, how often in a row without anything
     new saved and what was saved by then, how often its micro-batch was halved, the seconds that earlier attempts took,
-    and when this one was submitted (seconds)."""
+    and when this one was submitted and last heard of (seconds)."""
 
     spec: RunSpec
     micro_batch: int
@@ -29,6 +29,7 @@ class Attempt:
     halved: int = 0
     earlier: float = 0.0
     submitted: float = field(default_factory=time.monotonic)
+    heard: float | None = None
 
     @property
     def number(self) -> int:
@@ -38,7 +39,7 @@ class Attempt:
     def again(self, **changes: object) -> Attempt:
         """The next attempt at the same run, with `changes`."""
         earlier = self.earlier + time.monotonic() - self.submitted
-        return replace(self, earlier=earlier, submitted=time.monotonic(), **changes)
+        return replace(self, earlier=earlier, submitted=time.monotonic(), heard=None, **changes)
 
 
 def telemetry(attempt: Attempt, ended: Ended, request: Request) -> dict:

@@ -89,6 +89,8 @@ class Cluster:
     answers.
     """
 
+    _unanswered = 0
+
     def __enter__(self) -> Cluster:
         address = os.environ.get("RAY_ADDRESS")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -126,19 +128,18 @@ class Cluster:
     def next_events(
         self, handles: list[ray.ObjectRefGenerator]
     ) -> list[tuple[ray.ObjectRefGenerator, Progress | Ended | Failure]]:
-        """What the runs report next, each with its handle: waits for one report, and brings all that are there by then.
+        """What the runs report next, each with its handle: waits LOOK_SECONDS for one report, and brings all that are
+        there by then.
 
         A lost worker is such a report too. Raises ConnectionError when the cluster itself is gone.
         """
-        unanswered = 0
         try:
             first, others = ray.wait(handles, num_returns=1, timeout=LOOK_SECONDS)
-            while not first:
-                unanswered = 0 if _answers(ray.get_runtime_context().gcs_address) else unanswered + 1
-                if unanswered == MOST_UNANSWERED:
-                    raise RaySystemError("its head does not answer")
-                first, others = ray.wait(handles, num_returns=1, timeout=LOOK_SECONDS)
-            more = ray.wait(others, num_returns=len(others), timeout=0)[0] if others else []
+            answered = bool(first) or _answers(ray.get_runtime_context().gcs_address)
+            self._unanswered = 0 if answered else self._unanswered + 1
+            if self._unanswered == MOST_UNANSWERED:
+                raise RaySystemError("its head does not answer")
+            more = ray.wait(others, num_returns=len(others), timeout=0)[0] if first and others else []
             return [(handle, _report(handle)) for handle in first + more]
         except DISCONNECTED as error:
             raise ConnectionError(f"ray: the cluster is gone ({_first_line(error)}); {KEPT}") from None

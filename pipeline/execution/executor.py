@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from pipeline.planning.run_spec import SETTLED, RunSpec
 class Policy:
     """How runs are carried out: `tokens` is the corpus folder, `tokens_uri` its copy for nodes that lack it, None
     without one; `retries` bounds the times in a row that a run may lose its worker without having saved anything new,
-    and that its damaged parent is trained again; `devices` train one run together."""
+    and that its damaged parent is trained again; `devices` train one run together; after `silence_seconds` without news
+    a run that gave some before has lost its worker."""
 
     tokens: Path
     micro_batch_tokens: int
@@ -34,6 +36,7 @@ class Policy:
     retries: int
     tokens_uri: str | None = None
     devices: int = 1
+    silence_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Executor:
                 if not self.running:
                     return self.failed
                 self._take(self.cluster.next_events(list(self.running)))
+                self._give_up_silent()
         finally:
             self.cluster.cancel(list(self.running))
 
@@ -120,6 +124,7 @@ class Executor:
         for handle, event in reports:
             attempt = self.running[handle]
             if isinstance(event, Progress):
+                attempt.heard = time.monotonic()
                 kind = "retried" if event.note else "progress"
                 self._tell(Event(kind, attempt.spec, done=event.done, detail=event.note))
                 continue
@@ -136,6 +141,15 @@ class Executor:
             self._end(attempt.spec, event.result)
         for attempt, failure in failures:
             self._handle(attempt, failure)
+
+    def _give_up_silent(self) -> None:
+        """A run that told how far it was, and then nothing for `silence_seconds`, has lost its worker."""
+        limit, now = self.policy.silence_seconds, time.monotonic()
+        for handle, attempt in list(self.running.items()):
+            if attempt.heard is not None and now - attempt.heard > limit:
+                self.cluster.cancel([handle])
+                del self.running[handle]
+                self._handle(attempt, Failure("lost", f"no news for {limit:g} s: its worker stands still"))
 
     def _end(self, spec: RunSpec, result: RunResult) -> None:
         self.ended.append((spec.run_id, result.status))

@@ -68,6 +68,17 @@ def test_losses_are_free_while_something_new_is_saved(troubled):
     assert LOSSES > 2
 
 
+def test_a_worker_that_stands_still_is_given_up_and_its_run_goes_on(quiet, tmp_path):
+    folder = make_troubled(tmp_path, "still", "sound")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("retries: 2", "retries: 2, silence_seconds: 3"))
+    shutil.copytree(quiet / "data", folder / "data")
+    code, printed = study(folder, "laws", "--run", "troubled", STUDY_WORKERS="1")
+    assert code == 0, printed
+    assert "no news for 3 s: its worker stands still; resumes from its last checkpoint" in printed
+    assert RunStore(folder).telemetry(ids(folder)["still"])["lost"] == 1
+
+
 def test_what_failed_is_left_alone_until_someone_decides(copy):
     runs, before = ids(copy), record(copy)
     code, printed = study(copy, "laws", "--run", "troubled")

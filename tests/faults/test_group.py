@@ -20,7 +20,7 @@ ALONE = ("replicates: {seeds: [1], widths: [16]}", "replicates: {}")
 TOGETHER = ("retries: 2}", "retries: 2, devices: 2}")
 APART = TOGETHER[::-1]
 TOLERANCE = 1e-5
-"""What the order of a sum changes grows tenfold from 40,000 tokens to 80,000: of a loss of the curve 8e-7, then 6e-6."""
+"""What the order of a sum changes grows from 40,000 tokens to 80,000: 8e-7 of a loss of the curve, then 6e-6."""
 
 
 def change(folder, *changes):

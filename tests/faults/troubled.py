@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.experiment import Judgement, RunContext, RunResult
+from pipeline.experiments.experiment import Judgement, Progress, RunContext, RunResult
 from pipeline.experiments.law import Dials, law_run, result
 from pipeline.experiments.verdict import Claim, over_seeds
 from pipeline.planning.run_spec import RunSpec
@@ -31,14 +31,18 @@ def plan(settings: Settings, study: object) -> list[RunSpec]:
     return [law_run("troubled", kind, {"does": kind}, label=kind, seconds=0.1) for kind in settings.kinds]
 
 
-def run(spec: RunSpec, context: RunContext) -> Iterator[RunResult]:
-    """Ends as the kind of the run says; `preempted` saves what it has before each of its LOSSES deaths, and `crash` does
-    what a library does that finds no memory."""
+def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
+    """Ends as the kind of the run says; `preempted` saves what it has before each of its LOSSES deaths, `crash` does
+    what a library does that finds no memory, and `still` once goes to sleep for ever."""
     saved = Path(context.own)
     deaths = len(saved.read_text()) if saved.exists() else 0
     if spec.kind == "preempted" and deaths < LOSSES:
         saved.write_text("x" * (deaths + 1))
         os.kill(os.getpid(), signal.SIGKILL)
+    if spec.kind == "still" and not saved.exists():
+        saved.write_text("x")
+        yield Progress(1)
+        signal.pause()
     if spec.kind == "crash":
         resource.setrlimit(resource.RLIMIT_DATA, (0, 0))
         os.abort()
@@ -47,7 +51,7 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[RunResult]:
     elif spec.kind == "diverged":
         yield result({}, status="diverged", reason="it grew without end")
     else:
-        values = {"sound": 1.0, "preempted": 1.0}
+        values = {"sound": 1.0, "preempted": 1.0, "still": 1.0}
         yield result({"value": values[spec.kind]}, {"step": np.arange(2), "train_loss": np.ones(2)})
 
 
