@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -22,13 +23,12 @@ def shared_gpus() -> Iterator[None]:
     not installed, or will not start, runs take turns.
 
     It needs no rights and changes no setting of the GPU. A user's own, which PIPES in the environment names, is left
-    alone, and so is one that was there before, of a study that was killed say.
+    alone; one that was there before, of a study beside this one or of one that was killed, is used and left running.
     """
-    if PIPES in os.environ or not shutil.which(CONTROL):
+    folder = Path(tempfile.gettempdir()) / f"study-mps-{os.getuid()}"
+    if PIPES in os.environ or not shutil.which(CONTROL) or not _is_ours(folder):
         yield
         return
-    folder = Path(tempfile.gettempdir()) / f"study-mps-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     own = {PIPES: str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
     os.environ |= own
     started = _say([CONTROL, "-d"])
@@ -39,6 +39,13 @@ def shared_gpus() -> Iterator[None]:
             _say([CONTROL], "quit\n")
         for name in own:
             del os.environ[name]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can write to `folder`, which is made if there is none."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o077
 
 
 def _say(command: list[str], text: str = "") -> bool:
