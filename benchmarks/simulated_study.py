@@ -6,6 +6,7 @@ It holds what the stages fit and report read, so that they can be timed at sizes
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def write_study(root: Path, num_runs: int, num_token_counts: int = NUM_TOKEN_COU
     for name in ("results", "plan", "telemetry", "data/tokens"):
         (root / name).mkdir(parents=True)
     # A size has a trunk and a cooldown for each token count; a third of the sizes is run twice.
-    num_sizes = max(4, round(num_runs / (2 * num_token_counts * 4 / 3)))
+    num_sizes = next(n for n in count(4) if (n + n // 3) * 2 * num_token_counts >= num_runs)
     widths = [16 * (2 + index) for index in range(num_sizes)]
     tokens = [round(count) for count in np.geomspace(LEAST_TOKENS, MOST_TOKENS, num_token_counts)]
     text = PARAMS.format(widths=widths, tokens=tokens, repeated=widths[: max(1, num_sizes // 3)])

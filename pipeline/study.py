@@ -82,10 +82,12 @@ def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
 
 
 def _bill_of(runs: Sorted, store: RunStore) -> Bill:
-    throughput = Throughput(runs.ready, store)
+    new = any(runs.held[spec.run_id] not in SETTLED for spec in runs.ready)
+    throughput = Throughput(runs.ready if new else [], store)
+    basis = throughput.basis if new else "nothing to train"
     left_out = {"waived": len(runs.waived), "held up by a failure": len(runs.failed)}
     left_out = {what: number for what, number in left_out.items() if number}
-    return draw_bill(runs.ready, runs.held.get, throughput.seconds, num_workers(), throughput.basis, left_out)
+    return draw_bill(runs.ready, runs.held.get, throughput.seconds, num_workers(), basis, left_out)
 
 
 def train_runs(

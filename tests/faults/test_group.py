@@ -34,21 +34,26 @@ def change(folder, *changes):
     return folder
 
 
-@pytest.fixture
-def alone(planned):
+@pytest.fixture(scope="module")
+def trained(quiet, tmp_path_factory):
     """A study of a trunk and a cooldown, which one process trained."""
-    change(planned, SMALLER, ALONE)
-    run_stage(planned, "train")
-    return planned
+    folder = tmp_path_factory.mktemp("alone") / "study"
+    shutil.copytree(quiet, folder, ignore=shutil.ignore_patterns("runs", "telemetry", "results", "reports", "scratch"))
+    change(folder, SMALLER, ALONE)
+    run_stage(folder, "train")
+    return folder
 
 
 @pytest.fixture
-def together(alone, tmp_path):
+def alone(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "alone"))
+
+
+@pytest.fixture
+def together(trained, tmp_path):
     """The same study, not trained yet, two processes a run."""
-    folder = Path(shutil.copytree(alone, tmp_path / "together"))
-    for name in ("runs", "telemetry", "scratch"):
-        shutil.rmtree(folder / name)
-    return change(folder, TOGETHER)
+    ignored = shutil.ignore_patterns("runs", "telemetry", "scratch")
+    return change(Path(shutil.copytree(trained, tmp_path / "together", ignore=ignored)), TOGETHER)
 
 
 def agree(folder, other):
@@ -104,7 +109,7 @@ def test_more_devices_than_there_are_are_refused(together):
     )
 
 
-def test_devices_are_for_training_that_is_counted_in_flops(alone):
-    spec = read_plan(alone / "plan/runs.parquet")[1][0]
+def test_devices_are_for_training_that_is_counted_in_flops(quiet):
+    spec = read_plan(quiet / "plan/runs.parquet")[1][0]
     assert request_of(spec, 8192, 2, Capacity(4)) == Request("CPU", devices=2)
     assert request_of(spec, 8192, 2, Capacity(4, 2, 80 << 30)) == Request("GPU", devices=2)
