@@ -68,8 +68,8 @@ def write_study(root: Path, num_runs: int, num_token_counts: int = NUM_TOKEN_COU
     # A size has a trunk and a cooldown for each token count; a third of the sizes is run twice.
     num_sizes = next(n for n in count(4) if (n + n // 3) * 2 * num_token_counts >= num_runs)
     widths = [16 * (2 + index) for index in range(num_sizes)]
-    tokens = [round(count) for count in np.geomspace(LEAST_TOKENS, MOST_TOKENS, num_token_counts)]
-    text = PARAMS.format(widths=widths, tokens=tokens, repeated=widths[: max(1, num_sizes // 3)])
+    tokens = [round(D) for D in np.geomspace(LEAST_TOKENS, MOST_TOKENS, num_token_counts)]
+    text = PARAMS.format(widths=widths, tokens=tokens, repeated=widths[: num_sizes // 3])
     (root / "params.yaml").write_text(text, encoding="utf-8")
     (root / "data/tokens/manifest.json").write_text(json.dumps(MANIFEST), encoding="utf-8")
     settings = read_params(root / "params.yaml").language_model

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.kills import measure
+from tests.faults.project import planned_copy
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +25,7 @@ def quiet(timed) -> Path:
 @pytest.fixture
 def planned(quiet, tmp_path) -> Path:
     """The small study, planned but not trained."""
-    folder = Path(shutil.copytree(quiet, tmp_path / "planned"))
-    for name in ("runs", "telemetry", "results", "reports", "scratch"):
-        shutil.rmtree(folder / name)
-    return folder
+    return planned_copy(quiet, tmp_path / "planned")
 
 
 @pytest.fixture

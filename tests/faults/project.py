@@ -35,6 +35,14 @@ def drop_code(folder: Path) -> None:
         shutil.rmtree(folder / name)
 
 
+def planned_copy(finished: Path, folder: Path) -> Path:
+    """`folder` with the study of `finished`, planned but not trained."""
+    shutil.copytree(finished, folder)
+    for name in ("runs", "telemetry", "results", "reports", "scratch"):
+        shutil.rmtree(folder / name)
+    return folder
+
+
 def make_troubled(folder: Path, *kinds: str) -> Path:
     """`folder` with one more law, a run of which ends as each of `kinds` says, beside the small study."""
     copy_project(folder)

@@ -12,7 +12,7 @@ import pytest
 from pipeline.execution.placement import Capacity, Request, request_of
 from pipeline.execution.run_store import RunStore
 from pipeline.planning.table import read_plan
-from tests.faults.project import of_stage, run_stage, say, start, wait_for
+from tests.faults.project import of_stage, planned_copy, run_stage, say, start, wait_for
 
 SMALLER = ("widths: [16, 32], tokens: [20_000, 40_000, 80_000]", "widths: [32], tokens: [40_000]")
 LARGER = ("widths: [32], tokens: [40_000]", "widths: [32], tokens: [40_000, 48_000]")
@@ -37,9 +37,7 @@ def change(folder, *changes):
 @pytest.fixture(scope="module")
 def trained(quiet, tmp_path_factory):
     """A study of a trunk and a cooldown, which one process trained."""
-    folder = tmp_path_factory.mktemp("alone") / "study"
-    shutil.copytree(quiet, folder, ignore=shutil.ignore_patterns("runs", "telemetry", "results", "reports", "scratch"))
-    change(folder, SMALLER, ALONE)
+    folder = change(planned_copy(quiet, tmp_path_factory.mktemp("alone") / "study"), SMALLER, ALONE)
     run_stage(folder, "train")
     return folder
 
