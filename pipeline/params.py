@@ -236,7 +236,8 @@ class Train(Section):
     """How runs are executed; nothing here changes the numbers, so nothing here is part of a run's identity.
 
     `devices` cores or GPUs train one run of the language model together, whose numbers are then those of one up to
-    rounding. A run that has told how far it is and then says nothing for `silence_seconds` is taken from its worker,
+    rounding; `shard` divides its weights and optimiser state among them: always, never, or, auto, where one GPU cannot
+    hold them. A run that has told how far it is and then says nothing for `silence_seconds` is taken from its worker,
     at no cost but time: it goes on from its last checkpoint in another.
     """
 
@@ -244,7 +245,14 @@ class Train(Section):
     checkpoint_seconds: PositiveFloat
     retries: Annotated[int, Field(ge=0)]
     devices: PositiveInt = 1
+    shard: Literal["auto", "always", "never"] = "auto"
     silence_seconds: PositiveFloat = 600.0
+
+    @model_validator(mode="after")
+    def _shard_has_a_use(self) -> Train:
+        if self.shard == "always" and self.devices == 1:
+            raise ValueError("shard: always has no effect with devices: 1")
+        return self
 
 
 class ExternalColumns(Section):

@@ -120,6 +120,7 @@ def train_runs(
             publish_corpus(tokens, store.storage) if store.storage else None,
             settings.devices,
             settings.silence_seconds,
+            settings.shard,
         )
         mirror = run_mirror(store) if mirrored else nullcontext()
         with Cluster() as cluster, Display(bill) as display, mirror as track:

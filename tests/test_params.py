@@ -48,6 +48,8 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
             r"prepare\.validation_fraction: .*less than 1 \(value 1\.5\)",
         ),
         ("bootstrap: 100", "bootstrap: yes", r"fit\.bootstrap: .*integer"),
+        ("retries: 2", "retries: 2, shard: some", r"train\.shard: .*'always' or 'never' \(value 'some'\)"),
+        ("retries: 2", "retries: 2, shard: always", r"train\.shard: always has no effect with devices: 1"),
         ("laws: {}", "laws: {deep_liner: {}}", r"laws\.deep_liner: no such law \(value \{\}\)"),
         ("laws: {}", "laws: [deep_linear]", r"laws: Input should be a valid dictionary"),
         ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),

@@ -64,6 +64,7 @@ def telemetry(attempt: Attempt, ended: Ended, request: Request) -> dict:
         "notes": [spike.note for spike in noted],
         "device": "cuda" if request.place == "GPU" else "cpu",
         "devices": request.devices,
+        "sharded": request.sharded,
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **_surroundings(),
         **result.measured,

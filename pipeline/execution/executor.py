@@ -27,8 +27,8 @@ from pipeline.planning.run_spec import SETTLED, RunSpec
 class Policy:
     """How runs are carried out: `tokens` is the corpus folder, `tokens_uri` its copy for nodes that lack it, None
     without one; `retries` bounds the times in a row that a run may lose its worker without having saved anything new,
-    and that its damaged parent is trained again; `devices` train one run together; after `silence_seconds` without news
-    a run that gave some before has lost its worker."""
+    and that its damaged parent is trained again; `devices` train one run together and, by `shard`, divide its model
+    (see placement.request_of); after `silence_seconds` without news a run that gave some before has lost its worker."""
 
     tokens: Path
     micro_batch_tokens: int
@@ -37,6 +37,7 @@ class Policy:
     tokens_uri: str | None = None
     devices: int = 1
     silence_seconds: float = 600.0
+    shard: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,11 @@ class Executor:
         return self.requests.get(spec.run_id) or self._asked(spec)
 
     def _asked(self, spec: RunSpec) -> Request:
-        return request_of(spec, self.policy.micro_batch_tokens, self.policy.devices, self.cluster.capacity)
+        policy = self.policy
+        return request_of(spec, policy.micro_batch_tokens, policy.devices, self.cluster.capacity, policy.shard)
 
     def _submit(self, attempt: Attempt) -> None:
-        spec = attempt.spec
+        spec, request = attempt.spec, self._request(attempt.spec)
         self.store.scratch(spec.run_id).mkdir(parents=True, exist_ok=True)
         context = RunContext(
             tokens=str(self.policy.tokens),
@@ -114,9 +116,10 @@ class Executor:
             own=self.store.working_checkpoint(spec.run_id),
             checkpoint_seconds=self.policy.checkpoint_seconds,
             micro_batch_tokens=attempt.micro_batch,
+            sharded=request.sharded,
         )
         fresh = f"{spec.run_id}-{attempt.number}" if attempt.halved else ""
-        self.running[self.cluster.submit(spec, context, self._request(spec), fresh)] = attempt
+        self.running[self.cluster.submit(spec, context, request, fresh)] = attempt
 
     def _take(self, reports: list[tuple[object, Progress | Ended | Failure]]) -> None:
         """Deals with what runs report. Those that ended well are stored together, and before any failure counts."""

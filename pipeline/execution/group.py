@@ -37,7 +37,7 @@ def train_together(spec: RunSpec, context: RunContext, request: Request) -> Iter
             use_gpu=gpu,
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if gpu else {}),
         ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
         run_config=RunConfig(
             name="group",
             storage_path=str(PurePath(context.own).parent),

@@ -108,7 +108,7 @@ class RunContext:
     `tokens` is the folder of the prepared corpus, `tokens_uri` where a node that lacks it finds a copy;
     `origin` the URI of the checkpoint to start from, None for initialisation; `own` the URI of this run's checkpoint,
     written every `checkpoint_seconds` and at the end; `micro_batch_tokens` bounds the tokens that go through the model
-    at once.
+    at once; `sharded` divides the model among the processes of a group.
     """
 
     tokens: str
@@ -117,6 +117,7 @@ class RunContext:
     checkpoint_seconds: float
     micro_batch_tokens: int
     tokens_uri: str | None = None
+    sharded: bool = False
 
 
 @dataclass(frozen=True)

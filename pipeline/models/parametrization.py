@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,8 +11,10 @@ from pipeline.models.transformer import Transformer
 from pipeline.params import Model, Optimizer
 
 
-def initialise(model: Transformer, parametrization: str, seed: int) -> None:
-    """Fills the weights in place, the same for one (shape, seed) on every device.
+def initialise(
+    model: Transformer, parametrization: str, seed: int, fill: Callable[[Tensor, Tensor], object] = Tensor.copy_
+) -> None:
+    """Fills the weights in place, the same for one (shape, seed) on every device; `fill` (weight, values) writes one.
 
     Hidden matrices have standard deviation 1/sqrt(fan-in) and the embedding 0.02. Under muP (Yang et al. 2022, arXiv
     2203.03466, table 8) the head starts at zero, as do the matrices that write to the residual stream, so every layer's
@@ -23,17 +25,10 @@ def initialise(model: Transformer, parametrization: str, seed: int) -> None:
     standard = parametrization == "standard"
     residual_scale = (2 * model.shape.depth) ** -0.5 if standard else 0.0
     with torch.no_grad():
-        for name, weight in _in_turn(model):
+        for name, weight in model.in_turn():
             scale = {"out": residual_scale, "down": residual_scale, "head": float(standard)}.get(name, 1.0)
             spread = 0.02 if name == "embedding" else weight.shape[-1] ** -0.5
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (spread * scale))
-
-
-def _in_turn(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    yield "embedding", model.embedding
-    yield "head", model.head
-    for layer in range(model.shape.depth):
-        yield from ((name, getattr(model, name)[layer]) for name in ("qkv", "out", "up", "down"))
+            fill(weight, torch.randn(weight.shape, generator=generator) * (spread * scale))
 
 
 def learning_rates(optimizer: Optimizer, model: Model, width: int) -> dict[str, float]:

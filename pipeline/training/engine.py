@@ -31,19 +31,30 @@ class Engine(Protocol):
         """Nats (B, T) of every token of `windows`."""
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors that `restore` needs."""
+        """All tensors that `restore` needs, in the first process of a World; every one of them asks."""
 
     def restore(self, tensors: dict[str, Tensor], num_steps: int) -> None:
         """Takes over what `state` returned after `num_steps` steps, to the same bits on the same kind of device."""
 
 
 def make_engine(
-    shape: Shape, model: Model, optimizer: Optimizer, seed: int, device: torch.device, world: World = ALONE
+    shape: Shape,
+    model: Model,
+    optimizer: Optimizer,
+    seed: int,
+    device: torch.device,
+    world: World = ALONE,
+    sharded: bool = False,
 ) -> Engine:
-    """The engine for `device` in this process of `world`, with initial weights that are the same everywhere.
+    """The engine for `device` in this process of `world`, with initial weights that are the same everywhere; `sharded`
+    divides the model among the processes.
 
     Raises ValueError when the model of the user's own that `model` names does not keep the protocol of models/own.py.
     """
+    if sharded:
+        from pipeline.training.sharded import ShardedEngine  # torch's sharding takes a second to load
+
+        return ShardedEngine(shape, model, optimizer, seed, device, world)
     if model.build:
         return TorchEngine(build_own(model.build, shape, seed).to(device), optimizer, model, device, world)
     transformer = Transformer(shape)

@@ -43,9 +43,11 @@ def blocks_of(shape: Shape) -> dict[str, Blocks]:
 
 def _blocks(model: nn.Module) -> dict[str, Blocks]:
     """The blocks of the model's matrices by name; those of a model of the user's own are whole."""
+    names = model.groups()["matrix"]
     if isinstance(model, Transformer):
-        return blocks_of(model.shape)
-    sides = {name: model.get_parameter(name).shape[-2:] for name in model.groups()["matrix"]}
+        blocks = blocks_of(model.shape)
+        return {name: blocks[name.rpartition(".")[2]] for name in names}
+    sides = {name: model.get_parameter(name).shape[-2:] for name in names}
     return {name: Blocks(rows, max(1.0, rows / columns) ** 0.5) for name, (rows, columns) in sides.items()}
 
 
@@ -89,12 +91,15 @@ class Muon:
     def step(self, rate: Tensor) -> None:
         """Moves the matrices by their gradients with the `rate`."""
         for name, weight in self.weights.items():
-            rows, columns = self.blocks[name].rows, weight.shape[-1]
             momentum = self.state[name].lerp_(weight.grad, 1 - self.momentum)
-            direction = weight.grad.lerp(momentum, self.momentum).view(-1, rows, columns)
-            direction = orthogonalise(direction.mT).mT if rows > columns else orthogonalise(direction)
+            direction = self._levelled(weight.grad.lerp(momentum, self.momentum), self.blocks[name].rows)
             weight.mul_(1 - rate * self.weight_decay)
-            weight.addcmul_(direction.reshape_as(weight), rate, value=-self.blocks[name].norm)
+            weight.addcmul_(direction, rate, value=-self.blocks[name].norm)
+
+    def _levelled(self, G: Tensor, rows: int) -> Tensor:
+        """`G` with each block of so many `rows` orthogonalised."""
+        blocks = G.view(-1, rows, G.shape[-1])
+        return (orthogonalise(blocks.mT).mT if rows > G.shape[-1] else orthogonalise(blocks)).reshape_as(G)
 
 
 class Optimizer:
@@ -103,10 +108,10 @@ class Optimizer:
     The rates are a tensor beside the weights, so that a step which was captured on a GPU reads those of today.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings, shape_settings: Model):
+    def __init__(self, model: nn.Module, settings: Settings, shape_settings: Model, muon: type[Muon] = Muon):
         peaks, self.muon = learning_rates(settings, shape_settings, model.shape.width), None
         if settings.kind == "muon":
-            self.muon = Muon(model, settings.momentum, settings.weight_decay)
+            self.muon = muon(model, settings.momentum, settings.weight_decay)
         moved = {
             name: peaks[group]
             for group, names in model.groups().items()
@@ -115,7 +120,8 @@ class Optimizer:
         }
         self.adam_names, self.parameters = list(moved), list(model.parameters())
         device = self.parameters[0].device
-        self.peaks = torch.tensor([*moved.values(), peaks["matrix"]], device=device)
+        of_muon = [] if self.muon is None else [peaks["matrix"]]
+        self.peaks = torch.tensor([*moved.values(), *of_muon], device=device)
         self.rates = torch.zeros_like(self.peaks)
         self.adam = torch.optim.AdamW(
             [

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.models.loss import next_token_loss
 from pipeline.params import Model, Optimizer
 from pipeline.training.device import arithmetic
+from pipeline.training.optimizer import Muon
 from pipeline.training.optimizer import Optimizer as TorchOptimizer
 from pipeline.training.world import ALONE, World
 
@@ -24,9 +25,10 @@ class TorchEngine:
         model: Model,
         device: torch.device,
         world: World = ALONE,
+        muon: type[Muon] = Muon,
     ):
         self.network, self.device, self.world = network, device, world
-        self.optimizer = TorchOptimizer(network, optimizer, model)
+        self.optimizer = TorchOptimizer(network, optimizer, model, muon)
 
     def step(self, windows: np.ndarray, factor: float, micro_batch: int) -> Tensor:
         """See Engine."""
@@ -38,19 +40,28 @@ class TorchEngine:
         """One update from `own`, this process's part of `number` windows; the mean loss of all before it."""
         total = self._gradient(own, number, micro_batch)
         if self.world.size > 1:
-            self.world.add_up([*map(_gradient_of, self.network.parameters()), total])
+            self._add_up(total)
         self.optimizer.step()
         return total
+
+    def _add_up(self, total: Tensor) -> None:
+        """Replaces the gradient and `total` by their sums over all processes."""
+        self.world.add_up([*map(_gradient_of, self.network.parameters()), total])
 
     def _gradient(self, own: Tensor, number: int, micro_batch: int) -> Tensor:
         """Adds the gradient of `own`'s share of the mean loss to the parameters'; returns that share."""
         total = torch.zeros((), device=self.device)
-        for chunk in own.split(max(1, micro_batch // (own.shape[1] - 1))) if len(own) else ():
+        for chunk, share in self._chunks(own, number, micro_batch):
             with arithmetic(self.device):
-                loss = self._loss(chunk) * (len(chunk) / number)
+                loss = self._loss(chunk) * share
             loss.backward()
             total += loss.detach()
         return total
+
+    def _chunks(self, own: Tensor, number: int, micro_batch: int) -> list[tuple[Tensor, float]]:
+        """`own` by at most `micro_batch` tokens, each part with its share of `number` windows."""
+        chunks = own.split(max(1, micro_batch // (own.shape[1] - 1))) if len(own) else ()
+        return [(chunk, len(chunk) / number) for chunk in chunks]
 
     def _loss(self, windows: Tensor) -> Tensor:
         return next_token_loss(self.network, windows)

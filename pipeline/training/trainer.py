@@ -57,13 +57,14 @@ class Data:
 class Places:
     """Where a run starts from and where it saves to (URIs): `origin` is the parent's checkpoint or None, `own` is this
     run's, saved every `checkpoint_seconds`. `micro_batch` bounds the tokens that go through the model at once; news of
-    the run comes every `progress_seconds`."""
+    the run comes every `progress_seconds`; `sharded` divides the model among the processes of a group."""
 
     origin: str | None
     own: str
     checkpoint_seconds: float
     micro_batch: int
     progress_seconds: float = 1.0
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     this run's own, damaged, is told in a note and ignored.
     """
     world = World.here()
-    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device, world)
+    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device, world, places.sharded)
     state, note = _start(places, engine)
     if note:
         yield Progress(state.tokens, note)
@@ -115,8 +116,11 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
     reason = None
     began = saved = shown = time.monotonic()
 
-    def snapshot() -> TrainingState:
-        return TrainingState(tokens, step, engine.state(), _rows(curve), _values(recent), high_rows, start_loss)
+    def save() -> None:
+        tensors = engine.state()
+        if world.rank == 0:
+            state = TrainingState(tokens, step, tensors, _rows(curve), _values(recent), high_rows, start_loss)
+            write_checkpoint(places.own, state)
 
     while tokens < recipe.course.end and reason is None:
         size = batch_tokens(recipe.batch, recipe.shape.context, min(tokens, recipe.course.fork))
@@ -135,9 +139,11 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         if time.monotonic() - shown > places.progress_seconds:
             yield Progress(tokens)
             shown = time.monotonic()
-        if world.rank == 0 and time.monotonic() - saved > places.checkpoint_seconds:
+        # A group agrees where it waits for the losses anyway.
+        due = time.monotonic() - saved > places.checkpoint_seconds
+        if due if world.size == 1 else step % CURVE_STEPS == 0 and world.agree(due):
             paused = time.monotonic()
-            write_checkpoint(places.own, snapshot())
+            save()
             saved = time.monotonic()
             began += saved - paused
 
@@ -150,8 +156,8 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         loss = losses.mean(dtype="float64") / recipe.shape.context
         if not loss < BELOW_START * start_loss:
             reason = f"validation loss {loss:.4g} is not below the start {start_loss:.4g} nats/token"
-    if reason is None and world.rank == 0:
-        write_checkpoint(places.own, snapshot())
+    if reason is None:
+        save()
     status = "finished" if reason is None else "diverged"
     yield Outcome(status, reason, tokens, losses, counts, documents, _rows(curve), resumed_from, seconds)
 
@@ -177,12 +183,18 @@ def _start(places: Places, engine: Engine) -> tuple[TrainingState, str]:
 
 
 def _evaluate(engine: Engine, recipe: Recipe, data: Data, batch: int, world: World) -> tuple[np.ndarray, ...]:
-    """Nats, bytes and document of every validation window, `batch` of them at once."""
+    """Nats, bytes and document of every validation window, `batch` of them at once.
+
+    All processes go through the model equally often: one that is left without windows takes the first again.
+    """
     chosen = _evaluation_set(data, recipe.shape.context, recipe.evaluation)
     sums = np.zeros(len(chosen.windows), np.float32)
-    for first in world.part(np.arange(0, len(sums), batch)):
-        chunk = slice(first, first + batch)
-        sums[chunk] = engine.losses(chosen.windows[chunk]).sum(axis=1)
+    for number in range(0, len(sums), batch * world.size):
+        first = number + batch * world.rank
+        chunk = slice(first, first + batch) if first < len(sums) else slice(batch)
+        losses = engine.losses(chosen.windows[chunk]).sum(axis=1)
+        if first < len(sums):
+            sums[chunk] = losses
     world.add_up([torch.from_numpy(sums)])
     return sums, data.token_bytes[chosen.windows[:, 1:]].sum(axis=1), chosen.documents
 

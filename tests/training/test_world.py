@@ -30,6 +30,7 @@ def joined(rank, folder, work):
 
 def together(folder, work):
     """The result of `work` in a group of processes that do it side by side."""
+    (folder / "group").unlink(missing_ok=True)
     multiprocessing.spawn(joined, (folder, work), nprocs=NUM_PROCESSES)
     return torch.load(folder / "result.pt", weights_only=True)
 

@@ -32,6 +32,7 @@ NUMERIC_MODULES = (
     "pipeline.training.optimizer",
     "pipeline.training.plain",
     "pipeline.training.schedule",
+    "pipeline.training.sharded",
     "pipeline.training.trainer",
     "pipeline.training.world",
 )

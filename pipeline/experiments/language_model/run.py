@@ -29,9 +29,12 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
         raise ValueError(f"{context.tokens}: digest {corpus.digest[:12]} is not the planned {spec.data_digest[:12]}")
     recipe = recipe_of(spec)
     data = _data(context.tokens, corpus.digest)
-    places = trainer.Places(context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens)
+    places = trainer.Places(
+        context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens, sharded=context.sharded
+    )
     device = prepare_device()
     peak = matrix_product_rate(device)
+    give_back_memory(device)
     for event in trainer.train(recipe, data, places, device):
         if isinstance(event, trainer.Outcome):
             measured = {"training_seconds": event.seconds, "matrix_flops_per_second": peak} | peak_memory(device)
