@@ -37,6 +37,7 @@ def train_together(spec: RunSpec, context: RunContext, request: Request) -> Iter
             use_gpu=gpu,
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if gpu else {}),
         ),
+        # NCCL for what lies on a GPU alone: what a group agrees on, and losses of windows, do not.
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
         run_config=RunConfig(
             name="group",

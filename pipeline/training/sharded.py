@@ -67,7 +67,7 @@ class ShardedEngine(TorchEngine):
     @connected()
     def state(self) -> dict[str, Tensor]:
         """See Engine; gathered matrix by matrix, and kept in the memory of the first process's host."""
-        alone, stacks = {}, {}
+        tensors = {}
         for name, value in super().state().items():
             whole = value.full_tensor() if isinstance(value, DTensor) else value
             if self.world.rank > 0:
@@ -75,10 +75,11 @@ class ShardedEngine(TorchEngine):
             kind, parameter = name.split(".", 1)
             stack, layer = self._place(parameter)
             if layer is None:
-                alone[name] = whole.cpu()
+                tensors[name] = whole.cpu()
             else:
-                stacks.setdefault(f"{kind}.{stack}", []).append(whole.cpu())
-        return alone | {name: torch.stack(layers) for name, layers in stacks.items()}
+                layers = torch.empty(self.network.shape.depth, *whole.shape, dtype=whole.dtype)
+                tensors.setdefault(f"{kind}.{stack}", layers)[layer] = whole
+        return tensors
 
     def restore(self, tensors: dict[str, Tensor], num_steps: int) -> None:
         """See Engine."""

@@ -139,9 +139,10 @@ def train(recipe: Recipe, data: Data, places: Places, device: torch.device) -> I
         if time.monotonic() - shown > places.progress_seconds:
             yield Progress(tokens)
             shown = time.monotonic()
-        # A group agrees where it waits for the losses anyway.
         due = time.monotonic() - saved > places.checkpoint_seconds
-        if due if world.size == 1 else step % CURVE_STEPS == 0 and world.agree(due):
+        if world.size > 1:  # all of a group save or none, as they agree where they wait for the losses anyway
+            due = step % CURVE_STEPS == 0 and world.agree(due)
+        if due:
             paused = time.monotonic()
             save()
             saved = time.monotonic()

@@ -17,8 +17,8 @@ from tests.faults.project import of_stage, planned_copy, run_stage, say, start, 
 SMALLER = ("widths: [16, 32], tokens: [20_000, 40_000, 80_000]", "widths: [32], tokens: [40_000]")
 LARGER = ("widths: [32], tokens: [40_000]", "widths: [32], tokens: [40_000, 48_000]")
 ALONE = ("replicates: {seeds: [1], widths: [16]}", "replicates: {}")
-TOGETHER = ("retries: 2}", "retries: 2, devices: 2}")
-APART = TOGETHER[::-1]
+DEVICES = {"never": "retries: 2, devices: 2}", "always": "retries: 2, devices: 2, shard: always}"}
+"""Two processes of which each has the whole model, or a part of it."""
 TOLERANCE = 1e-5
 """What the order of a sum changes grows from 40,000 tokens to 80,000: 8e-7 of a loss of the curve, then 6e-6."""
 
@@ -47,11 +47,17 @@ def alone(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "alone"))
 
 
+@pytest.fixture(params=DEVICES, ids=["whole", "divided"])
+def shard(request):
+    return request.param
+
+
 @pytest.fixture
-def together(trained, tmp_path):
+def together(trained, tmp_path, shard):
     """The same study, not trained yet, two processes a run."""
     ignored = shutil.ignore_patterns("runs", "telemetry", "scratch")
-    return change(Path(shutil.copytree(trained, tmp_path / "together", ignore=ignored)), TOGETHER)
+    folder = Path(shutil.copytree(trained, tmp_path / "together", ignore=ignored))
+    return change(folder, ("retries: 2}", DEVICES[shard]))
 
 
 def agree(folder, other):
@@ -69,13 +75,13 @@ def agree(folder, other):
     return True
 
 
-def test_a_group_trains_as_one_process_and_one_process_goes_on_from_its_checkpoint(alone, together):
+def test_a_group_trains_as_one_process_and_one_process_goes_on_from_its_checkpoint(alone, together, shard):
     printed = run_stage(together, "train")
     assert "2 new, 0 reused" in printed
-    devices = {RunStore(together).telemetry(path.name)["devices"] for path in (together / "runs").iterdir()}
-    assert devices == {2}
+    facts = [RunStore(together).telemetry(path.name) for path in (together / "runs").iterdir()]
+    assert {(fact["devices"], fact["sharded"]) for fact in facts} == {(2, shard == "always")}
     assert agree(together, alone)
-    for folder, changes in ((alone, [LARGER]), (together, [LARGER, APART])):
+    for folder, changes in ((alone, [LARGER]), (together, [LARGER, (DEVICES[shard], "retries: 2}")])):
         change(folder, *changes)
         assert "2 new, 2 reused" in run_stage(folder, "train")
     assert agree(together, alone)
@@ -86,6 +92,7 @@ def members(driver):
     return [x for x in psutil.Process(driver).children(recursive=True) if x.name().startswith("ray::RayTrainWor")]
 
 
+@pytest.mark.parametrize("shard", ["always"], indirect=True)
 def test_a_killed_process_of_a_group_is_a_lost_worker(alone, together):
     driver = start(together, *of_stage("train"))
     wait_for(lambda: list(together.glob("scratch/*/checkpoint.safetensors")), "checkpoint")
@@ -97,6 +104,7 @@ def test_a_killed_process_of_a_group_is_a_lost_worker(alone, together):
     assert agree(together, alone)
 
 
+@pytest.mark.parametrize("shard", ["never"], indirect=True)
 def test_more_devices_than_there_are_are_refused(together):
     change(together, ("devices: 2", "devices: 64"))
     code, printed = say(together, *of_stage("train"), STUDY_WORKERS="2")
@@ -110,4 +118,6 @@ def test_more_devices_than_there_are_are_refused(together):
 def test_devices_are_for_training_that_is_counted_in_flops(quiet):
     spec = read_plan(quiet / "plan/runs.parquet")[1][0]
     assert request_of(spec, 8192, 2, Capacity(4)) == Request("CPU", devices=2)
+    assert request_of(spec, 8192, 2, Capacity(4), "always") == Request("CPU", devices=2, sharded=True)
     assert request_of(spec, 8192, 2, Capacity(4, 2, 80 << 30)) == Request("GPU", devices=2)
+    assert request_of(spec, 8192, 2, Capacity(4, 2, 80 << 30), "always") == Request("GPU", devices=2, sharded=True)

@@ -109,6 +109,16 @@ def test_a_run_that_no_gpu_holds_is_refused_by_name():
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_that_no_gpu_holds_is_divided_among_several():
+    spec, gpus = make_spec(width=8192, depth=32), Capacity(16, 8, 80 * GB)
+    assert memory(spec, LEAST_MICRO_BATCH, 8) < 0.9 * 80 * GB < memory(spec, LEAST_MICRO_BATCH, 2)
+    assert request_of(spec, 8192, 8, gpus) == Request("GPU", devices=8, sharded=True)
+    with pytest.raises(ValueError, match=rf"{spec.run_id} .*175 GB.*train\.devices: 2 and train\.shard: auto.*80 GB"):
+        request_of(spec, 8192, 2, gpus)
+    with pytest.raises(ValueError, match=rf"{spec.run_id} .*500 GB.*train\.devices: 8 and train\.shard: never"):
+        request_of(spec, 8192, 8, gpus, "never")
+
+
 @pytest.mark.timeout(600)
 def test_a_worker_without_memory_halves_its_micro_batch_and_finds_the_same_loss(planned, tmp_path):
     """262,144 tokens at once take a GB, and the worker may hold one in all; the loss stays."""

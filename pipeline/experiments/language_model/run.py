@@ -32,7 +32,7 @@ def run(spec: RunSpec, context: RunContext) -> Iterator[Progress | RunResult]:
     places = trainer.Places(
         context.origin, context.own, context.checkpoint_seconds, context.micro_batch_tokens, sharded=context.sharded
     )
-    device = prepare_device()
+    device = prepare_device(context.sharded)
     peak = matrix_product_rate(device)
     give_back_memory(device)
     for event in trainer.train(recipe, data, places, device):
