@@ -87,6 +87,18 @@ def test_state_is_that_of_the_optimiser(kind, bytes_inside):
     assert state + kept <= grown <= state + 1.4 * kept + 4 * 4 * stack
 
 
+@pytest.mark.parametrize(("kind", "bytes_inside"), [("muon", 4 + 4 + 4), ("adamw", 4 + 4 + 8)])
+def test_of_a_divided_model_each_device_has_its_part_of_the_state_and_the_same_beside_it(kind, bytes_inside):
+    spec = make_spec(256, 6, kind=kind)
+    weights = {name: weight.numel() for name, weight in Transformer(recipe_of(spec).shape).named_parameters()}
+    outside = weights.pop("embedding") + weights.pop("head")
+    state = bytes_inside * sum(weights.values()) + 16 * outside
+    two, eight = (memory(spec, 64, shards) for shards in (2, 8))
+    assert two - eight == pytest.approx(state * (1 / 2 - 1 / 8), abs=2)
+    whole = outside + sum(weights.values()) / 6  # a layer, the embedding and the head: weight, copy and gradient
+    assert two - state / 2 > PROCESS_BYTES + 12 * whole + kept_bytes(spec, 64)
+
+
 def test_runs_share_a_gpu_as_their_memory_allows():
     spec = make_spec()
     need = memory(spec, 8192)
