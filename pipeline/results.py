@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,8 @@ from types import MappingProxyType
 import numpy as np
 import polars as pl
 
+from pipeline.collector import without_collector
+from pipeline.execution.record import AT_ONCE, NO_CURVES, Record, read_curves
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, reads, step
 from pipeline.headline import headline
@@ -49,6 +52,7 @@ def collect_study(
     return runs
 
 
+@without_collector()
 def collect(
     plan: pl.DataFrame, store: RunStore, left_out: Mapping[str, tuple[str, str]] = NONE
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -57,8 +61,18 @@ def collect(
     `left_out` has status and reason of the runs that do not count, whatever is stored. Raises ValueError naming the
     other runs that have no record yet.
     """
-    results = _records(plan["run_id"].to_list(), store, left_out)
-    errors = _errors(plan, results, store)
+    windows, layouts = {}, {}
+    results, curves = {}, []
+    with ThreadPoolExecutor(max_workers=1) as pool:  # Polars reads curves while the next records are read here
+        for batch in _records(plan["run_id"].to_list(), store, left_out):
+            for run_id, result, record in batch:
+                results[run_id] = result
+                if "loss" in result["scalars"]:
+                    arrays = record.arrays()
+                    documents = layouts.setdefault(arrays["documents"].tobytes(), arrays["documents"])  # one for all
+                    windows[run_id] = (arrays["losses"], documents)
+            curves.append(pool.submit(read_curves, [record for *_, record in batch if record]))
+    errors = _errors(windows, results)
     rows = [
         {
             "run_id": run_id,
@@ -73,9 +87,8 @@ def collect(
     ]
     measured = pl.DataFrame(rows, schema={"run_id": pl.String} | schema(MEASURED))
     runs = plan.join(measured, on="run_id", how="left").select(list(schema(PLANNED, MEASURED))).sort(ORDER)
-    recorded = [run_id for run_id, result in results.items() if result["status"] in SETTLED]
-    curves = store.curves(recorded) if recorded else pl.DataFrame(schema=schema(CURVES))
-    return runs, curves.sort("run_id", "tokens")
+    tables = [pl.DataFrame(schema=schema(CURVES)), *(one.result() for one in curves)]
+    return runs, pl.concat(tables, how="diagonal_relaxed").sort("run_id", "tokens")
 
 
 def collect_laws(
@@ -99,9 +112,13 @@ def collect_law(
     Runs have the columns run_id, kind, seed, status, reason, then one a setting (nested ones under dotted names, lists
     as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record yet.
     """
-    results = _records([spec.run_id for spec in specs], store, left_out)
-    rows, recorded = [], []
-    for spec in sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id)):
+    specs = sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id))
+    results, curves = {}, [NO_CURVES]
+    for batch in _records([spec.run_id for spec in specs], store, left_out):
+        results |= {run_id: result for run_id, result, _ in batch}
+        curves.append(read_curves([record for *_, record in batch if record]))
+    rows = []
+    for spec in specs:
         result = results[spec.run_id]
         facts = {"run_id": spec.run_id, "kind": spec.kind, "seed": spec.seed}
         facts |= {"status": result["status"], "reason": result["reason"]}
@@ -111,9 +128,7 @@ def collect_law(
                 raise ValueError(f"{spec.experiment}: {min(twice)}: two columns of its runs have this name")
             facts |= part
         rows.append(facts)
-        if result["status"] in SETTLED:
-            recorded.append(spec.run_id)
-    return pl.DataFrame(rows, infer_schema_length=None), store.curves(recorded)
+    return pl.DataFrame(rows, infer_schema_length=None), pl.concat(curves, how="diagonal_relaxed")
 
 
 def judge_study(params: Params, results: Path, laws: Iterable[str]) -> None:
@@ -188,42 +203,46 @@ def read_findings(results: Path, part: str = "experiments") -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8")).get(part, {}) if path.exists() else {}
 
 
-def _records(run_ids: list[str], store: RunStore, left_out: Mapping[str, tuple[str, str]]) -> dict[str, dict]:
-    results = {}
-    for run_id in run_ids:
-        status, reason = left_out.get(run_id, (None, None))
-        results[run_id] = {"status": status, "reason": reason, "scalars": {}} if status else store.result(run_id)
-    missing = [run_id for run_id, result in results.items() if result is None]
+def _records(
+    run_ids: list[str], store: RunStore, left_out: Mapping[str, tuple[str, str]]
+) -> Iterator[list[tuple[str, dict, Record | None]]]:
+    """Batches of (run_id, its result, the record with its curve): no record where the run is left out or failed."""
+    missing = [run_id for run_id in run_ids if run_id not in left_out and not store.folder(run_id).is_dir()]
     if missing:
         raise ValueError(
-            f"runs/: {len(missing)} of {len(results)} planned runs have no record: {', '.join(missing[:5])}"
+            f"runs/: {len(missing)} of {len(run_ids)} planned runs have no record: {', '.join(missing[:5])}"
         )
-    return results
+    for start in range(0, len(run_ids), AT_ONCE):
+        batch = []
+        for run_id in run_ids[start : start + AT_ONCE]:
+            if run_id in left_out:
+                status, reason = left_out[run_id]
+                batch.append((run_id, {"status": status, "reason": reason, "scalars": {}}, None))
+            else:
+                record = store.record(run_id)
+                result = record.result()
+                batch.append((run_id, result, record if result["status"] in SETTLED else None))
+        yield batch
 
 
-def _errors(plan: pl.DataFrame, results: dict, store: RunStore) -> dict[str, tuple[float, float]]:
+def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) -> dict[str, tuple[float, float]]:
     """run_id -> standard errors of its loss, in nats/token: of the level, and of comparisons between the runs.
+    `windows` are the losses of each run's validation windows and the document of each.
 
     Windows of one document are alike, so the document is the independent unit: with x the losses of n windows, the
     variance of their mean is sum over documents of (sum over its windows of (x - mean))^2 / n^2 (cluster-robust). For
     comparisons x is the window's loss over the run's mean, less the average of that ratio over all runs.
     """
-    losses, documents, layouts = {}, {}, {}
-    for run_id in plan["run_id"]:
-        if "loss" in results[run_id]["scalars"]:
-            arrays = store.arrays(run_id)
-            losses[run_id] = arrays["losses"]
-            of_windows = arrays["documents"]
-            documents[run_id] = layouts.setdefault(of_windows.tobytes(), of_windows)  # one array for all alike
     errors = {}
-    for count in {len(x) for x in losses.values()}:
-        same = [run_id for run_id, x in losses.items() if len(x) == count]
+    for count in {len(losses) for losses, _ in windows.values()}:
+        same = [run_id for run_id, (losses, _) in windows.items() if len(losses) == count]
         shared = np.zeros(count)
         for run_id in same:
-            shared += _ratio(losses[run_id])
+            shared += _ratio(windows[run_id][0])
         shared /= len(same)
         for run_id in same:
-            ratio, loss, groups = _ratio(losses[run_id]), results[run_id]["scalars"]["loss"], documents[run_id]
+            losses, groups = windows[run_id]
+            ratio, loss = _ratio(losses), results[run_id]["scalars"]["loss"]
             errors[run_id] = (loss * _clustered_error(ratio, groups), loss * _clustered_error(ratio - shared, groups))
     return errors
 

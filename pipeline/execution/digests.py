@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from pipeline.storage import Damaged
@@ -18,31 +19,36 @@ def seal(folder: Path) -> None:
     (folder / DIGESTS).write_text(_text({path.name: _sha256(path) for path in folder.iterdir()}))
 
 
-def read_sealed(folder: str, name: str) -> bytes:
-    """The bytes of the file `name` of a sealed folder. Raises Damaged when they are not those that were sealed."""
-    digests, path = _digests(folder), f"{folder}/{name}"
-    if name not in digests:
-        raise Damaged(f"{path}: missing in {DIGESTS}")
-    data = _bytes(path)
-    if hashlib.sha256(data).hexdigest() != digests[name]:
-        raise _differs(path)
-    return data
+class Sealed:
+    """A sealed folder, whose digests.json is read once. Raises Damaged where that is not as it was written."""
+
+    def __init__(self, folder: str):
+        self.folder, self.digests = folder, _digests(folder)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of the file `name`. Raises Damaged when they are not those that were sealed."""
+        path = f"{self.folder}/{name}"
+        if name not in self.digests:
+            raise Damaged(f"{path}: missing in {DIGESTS}")
+        data = _bytes(path)
+        if hashlib.sha256(data).hexdigest() != self.digests[name]:
+            raise _differs(path)
+        return data
+
+    def check(self) -> None:
+        """Raises Damaged naming the first file that is not as it was sealed, is missing, or came later."""
+        held = set(os.listdir(self.folder)) - {DIGESTS}
+        for name in sorted(self.digests.keys() | held):
+            path = f"{self.folder}/{name}"
+            if name not in held:
+                raise Damaged(f"{path}: missing")
+            if name not in self.digests:
+                raise Damaged(f"{path}: not in {DIGESTS}, so not part of the record")
+            if _sha256(path) != self.digests[name]:
+                raise _differs(path)
 
 
-def check_sealed(folder: Path) -> None:
-    """Raises Damaged naming the first file of `folder` that is not as it was sealed, is missing, or came later."""
-    digests = _digests(folder)
-    held = {path.name for path in folder.iterdir()} - {DIGESTS}
-    for name in sorted(digests.keys() | held):
-        if name not in held:
-            raise Damaged(f"{folder / name}: missing")
-        if name not in digests:
-            raise Damaged(f"{folder / name}: not in {DIGESTS}, so not part of the record")
-        if _sha256(folder / name) != digests[name]:
-            raise _differs(f"{folder}/{name}")
-
-
-def _digests(folder: str | Path) -> dict[str, str]:
+def _digests(folder: str) -> dict[str, str]:
     data = _bytes(f"{folder}/{DIGESTS}")
     try:
         digests = json.loads(data)
@@ -54,13 +60,13 @@ def _digests(folder: str | Path) -> dict[str, str]:
 
 
 def _text(digests: dict[str, str]) -> str:
-    entries = json.dumps(dict(sorted(digests.items())), separators=(",\n ", ": "))  # `indent` would be slow
-    return "{\n " + entries[1:-1] + "\n}\n"
+    """JSON, for names that need no escapes: several times as fast as by `json`, and it is compared at every reading."""
+    return "{\n " + ",\n ".join([f'"{name}": "{digests[name]}"' for name in sorted(digests)]) + "\n}\n"
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: str | Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except NOT_A_FILE as error:
         raise Damaged(f"{path}: {error.strerror}") from None

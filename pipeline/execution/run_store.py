@@ -11,20 +11,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import save_file
 
-from pipeline.execution.digests import check_sealed, read_sealed, seal
+from pipeline.execution.digests import seal
+from pipeline.execution.record import Record
 from pipeline.experiments.experiment import RunResult
 from pipeline.planning.run_spec import SETTLED, RunSpec, check_run_id
 from pipeline.planning.table import CURVES, schema
@@ -32,11 +30,6 @@ from pipeline.storage import Damaged
 
 THREADS = 16
 """Threads that write or verify records; most of the time they wait for the disk."""
-CURVES_AT_ONCE = 2000
-REPAIR = "run `make study` to train the run again"
-FIELDS = {"status": str, "reason": (str, type(None)), "done": int, "scalars": dict}
-STATUSES = (*SETTLED, "failed")
-NOT_THAT_FORMAT = (SafetensorError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 @dataclass(frozen=True)
@@ -111,66 +104,37 @@ class RunStore:
         os.rename(self.folder(run_id), gone)
         shutil.rmtree(gone)
 
-    def result(self, run_id: str) -> dict | None:
-        """result.json of a run, None where there is no record.
+    def record(self, run_id: str) -> Record | None:
+        """The record of a run, None where there is none. Raises Damaged as all that reads it does."""
+        place = self._place(run_id)
+        return Record(run_id, place) if os.path.isdir(place) else None
 
-        Like `spec`, `curve` and `arrays`, it raises Damaged, a ValueError naming the file, when that is not as it was
-        written or does not hold what a record holds.
-        """
-        if not os.path.isdir(self._place(run_id)):
-            return None
-        return _checked_result(f"{self._place(run_id)}/result.json", self._read(run_id, "result.json"))
+    def result(self, run_id: str) -> dict | None:
+        """result.json of a run, None where there is no record."""
+        record = self.record(run_id)
+        return record and record.result()
 
     def spec(self, run_id: str) -> RunSpec:
-        """The spec of a run."""
-        text = self._read(run_id, "spec.json")
-        with _named(f"{self._place(run_id)}/spec.json"):
-            spec = RunSpec.from_json(text.decode())
-            if spec.run_id != run_id:
-                raise ValueError(f"it is the spec of the run {spec.run_id}")
-        return spec
+        """The spec of a run, which has a record."""
+        return Record(run_id, self._place(run_id)).spec()
 
     def curve(self, run_id: str) -> pl.DataFrame:
-        """The training curve of a run, from initialisation on; its first column after run_id counts steps or tokens."""
-        data = self._read(run_id, "curve.parquet")
-        with _named(f"{self._place(run_id)}/curve.parquet"):
-            return _checked_curves(pl.read_parquet(data), [run_id])
-
-    def curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """The curves of runs, one below the other, with the columns of all; an empty table without runs.
-
-        Those of runs with the same columns are read together, which takes a fifth of the time.
-        """
-        tables = [pl.DataFrame({"run_id": []}, schema={"run_id": pl.String})]
-        for start in range(0, len(run_ids), CURVES_AT_ONCE):
-            some = run_ids[start : start + CURVES_AT_ONCE]
-            data = [BytesIO(self._read(run_id, "curve.parquet")) for run_id in some]
-            try:
-                tables.append(_checked_curves(pl.read_parquet(data), some))
-            except (ValueError, *NOT_THAT_FORMAT):  # other columns, or a damaged one, which is named
-                tables += [self.curve(run_id) for run_id in some]
-        return pl.concat(tables, how="diagonal_relaxed")
+        """The training curve of a run, which has a record."""
+        return Record(run_id, self._place(run_id)).curve()
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
-        """The arrays that a run's result holds."""
-        data = self._read(run_id, "arrays.safetensors")
-        with _named(f"{self._place(run_id)}/arrays.safetensors"):
-            return load(data)
+        """The arrays that the result of a run, which has a record, holds."""
+        return Record(run_id, self._place(run_id)).arrays()
 
     def damaged(self, run_id: str) -> str | None:
         """What is wrong with the record of a run, in one line; None for a sound one, or where there is none.
 
         Every file is verified, the checkpoint on this disk too, and that the record is the one of this very run.
         """
-        if not self.folder(run_id).is_dir():
-            return None
         try:
-            with _named(self.folder(run_id)):
-                check_sealed(self.folder(run_id))
-            self.spec(run_id)
-            if self.result(run_id)["status"] != "failed":
-                self.curve(run_id)
-                self.arrays(run_id)
+            record = self.record(run_id)
+            if record is not None:
+                record.check()
         except Damaged as error:
             return str(error)
         return None
@@ -197,11 +161,6 @@ class RunStore:
             return json.loads(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error}); delete it, no result depends on it") from None
-
-    def _read(self, run_id: str, name: str) -> bytes:
-        place = self._place(run_id)
-        with _named(place):
-            return read_sealed(place, name)
 
     def _place(self, run_id: str) -> str:
         return f"{self.root}/runs/{check_run_id(run_id)}"
@@ -231,39 +190,6 @@ class RunStore:
         _flush(target.parent)
         if result is not None:
             shutil.rmtree(self.scratch(spec.run_id), ignore_errors=True)
-
-
-@contextmanager
-def _named(path: str | Path) -> Iterator[None]:
-    """Raises Damaged, with the file and what to do about it, for whatever shows that a record is not as written."""
-    try:
-        yield
-    except Damaged as error:
-        raise Damaged(f"{error}; {REPAIR}") from None
-    except (ValueError, TypeError, KeyError, RecursionError, *NOT_THAT_FORMAT) as error:
-        raise Damaged(f"{path}: {' '.join(str(error).split())}; {REPAIR}") from None
-
-
-def _checked_curves(curves: pl.DataFrame, run_ids: Sequence[str]) -> pl.DataFrame:
-    named = curves["run_id"].rle().struct.field("value").to_list() if "run_id" in curves.columns else [None]
-    if named != list(run_ids) and (named or len(run_ids) > 1):
-        raise ValueError("it is the curve of another run")
-    wrong = [name for name, kind in curves.schema.items() if name != "run_id" and not kind.is_numeric()]
-    if wrong:
-        raise ValueError(f"{wrong[0]}: not a column of numbers")
-    return curves
-
-
-def _checked_result(path: str, data: bytes) -> dict:
-    with _named(path):
-        record = json.loads(data)
-        if not isinstance(record, dict) or record.keys() != FIELDS.keys():
-            raise ValueError(f"not the fields {', '.join(FIELDS)}")
-        wrong = [name for name, kind in FIELDS.items() if not isinstance(record[name], kind)]
-        wrong += [name for name, x in record["scalars"].items() if type(x) not in (int, float)] if not wrong else []
-        if wrong or record["status"] not in STATUSES:
-            raise ValueError(f"{wrong[0] if wrong else 'status'}: not a value that a record holds")
-    return record
 
 
 def _write_json(path: Path, value: dict) -> None:

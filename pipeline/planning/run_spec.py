@@ -59,7 +59,8 @@ class RunSpec:
 
     def to_json(self) -> str:
         """Canonical JSON of the fields, which `from_json` reads back."""
-        return canonical_json({name: getattr(self, name) for name in self.__dataclass_fields__})
+        check_run_id(self.run_id)  # which refuses what has no stable form
+        return _json({name: getattr(self, name) for name in FIELDS})
 
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
@@ -129,8 +130,7 @@ def canonical_json(value: object) -> str:
     return text
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
 def _refuse_unstable(value: object, place: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipeline.collector import without_collector
 from pipeline.planning.run_spec import RunSpec
 
 PLANNED = {
@@ -56,6 +57,7 @@ def schema(*parts: dict) -> dict[str, pl.DataType]:
     return {name: kind for part in parts for name, (kind, _) in part.items()}
 
 
+@without_collector()
 def plan_table(specs: list[RunSpec], described: list[dict]) -> pl.DataFrame:
     """One row a planned run: the columns of PLANNED, and `spec`, its canonical JSON."""
     rows = [
@@ -74,6 +76,7 @@ def plan_table(specs: list[RunSpec], described: list[dict]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema(PLANNED) | {"spec": pl.String}).sort(ORDER)
 
 
+@without_collector()
 def read_plan(path: Path) -> tuple[pl.DataFrame, list[RunSpec]]:
     """The plan's table without `spec`, and the specs in the same order.
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import cache, lru_cache
 from itertools import product
 
+from pipeline.collector import without_collector
 from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts, step
 from pipeline.models.size import Counted, Size
 from pipeline.params import IsoFlop, LanguageModel, Model, SizesByTokens
@@ -41,6 +42,7 @@ _boundary, _branch = cache(step_boundary), cache(branch)
 """The same for all sizes, and found by walking through the steps."""
 
 
+@without_collector()
 def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
     """Every run of the grid, its replicates and the points beside it, parents before children, each once.
 
@@ -54,13 +56,13 @@ def plan(settings: LanguageModel, corpus: CorpusFacts) -> list[RunSpec]:
         for place, D in ends:
             _check(settings, corpus, place, D)
         pieces = _scratch(settings, ends) if settings.schedule.kind == "cosine" else _tree(settings, ends)
-        by_place: dict[tuple, RunSpec] = {}
+        common, by_place = _numbers(settings, size), {}
         for kind, course, start, source in pieces:
             before = by_place.get(source) if source else None
             spec = RunSpec(
                 experiment="language_model",
                 kind=kind,
-                settings=_numbers(settings, size, course),
+                settings=common | _of_course(settings, course),
                 seed=seed,
                 data_digest=corpus.digest,
                 code_digest=code,
@@ -178,17 +180,18 @@ def _tree(settings: LanguageModel, ends: list[tuple[str, int]]) -> list[tuple]:
     return pieces
 
 
-def _numbers(settings: LanguageModel, size: Size | Counted, course: Course) -> dict:
+def _numbers(settings: LanguageModel, size: Size | Counted) -> dict:
+    """What all runs of one size have in common."""
     numbers = {
         "vocab_size": size.vocab_size,
         "width": size.width,
         "model": settings.model.model_dump(exclude_none=True),
         "optimizer": settings.optimizer.model_dump(),
         "batch": settings.batch.model_dump(),
-        "course": asdict(course),
     }
-    if isinstance(size, Counted):
-        numbers["size"] = asdict(size)
-    if course.shape != "constant":
-        numbers["evaluation"] = settings.evaluation.model_dump()
-    return numbers
+    return numbers | ({"size": asdict(size)} if isinstance(size, Counted) else {})
+
+
+def _of_course(settings: LanguageModel, course: Course) -> dict:
+    evaluated = {} if course.shape == "constant" else {"evaluation": settings.evaluation.model_dump()}
+    return {"course": dict(vars(course))} | evaluated
