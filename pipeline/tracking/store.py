@@ -36,6 +36,7 @@ STUDY_NOTE = (
     " artifact of the run `report`, the fitted law in the metrics of the run `fit`."
 )
 LAWS_NOTE = "The training runs of the laws of learning mechanics; what they say is in the run `fit` of the study."
+MARK = "mirrored"
 _METRICS_A_BATCH, _TEXTS_A_BATCH = 1000, 100
 _DIGEST_LENGTH = 36
 _Method = TypeVar("_Method", bound=Callable)
@@ -121,6 +122,17 @@ class MlflowStore:
             )
             held |= {run.data.tags["run_id"]: run.data.tags.get("dvc_hash", "") for run in page if _ended(run)}
         return held
+
+    @property
+    @_may_fail
+    def mark(self) -> str:
+        """The last `set_mark` of anybody; "" before."""
+        return self._client.get_experiment(self._study_id).tags.get(MARK, "")
+
+    @_may_fail
+    def set_mark(self, text: str) -> None:
+        """Writes a tag of the experiment, which says what the runs in it mirror."""
+        self._client.set_experiment_tag(self._study_id, MARK, text)
 
     @_may_fail
     def begin(self, name: str, identity: dict[str, str], parent: str | None = None, began: int | None = None) -> str:

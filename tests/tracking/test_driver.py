@@ -267,3 +267,31 @@ def test_runs_of_an_earlier_plan_stay(toy: Toy):
     mirror("train")
     assert len(toy.training_runs()) == 4
     assert len(toy.mirrored("tags.stage = 'train'")) == 2
+
+
+def test_what_was_mirrored_last_is_not_searched_for_but_a_run_deleted_there_comes_back_with_track(toy: Toy):
+    toy.plan()
+    for spec in toy.specs[:3]:
+        toy.train(spec)
+    mirror("train")
+    gone = toy.training_runs()[0]
+    MlflowClient(toy.uri).delete_run(gone.info.run_id)
+    with run_mirror(toy.store) as track:
+        toy.train(toy.specs[3])
+        track(Event("diverged", toy.specs[3]))
+    mirror("plan", "train")
+    assert len(toy.training_runs()) == 3
+    assert track_all() == 1
+    assert {run.data.tags["run_id"] for run in toy.training_runs()} == {spec.run_id for spec in toy.specs}
+
+
+def test_runs_that_came_to_disk_unmirrored_are_found_beside_those_of_a_training(toy: Toy):
+    toy.plan()
+    toy.train(toy.specs[0])
+    mirror("train")
+    toy.train(toy.specs[1])  # and its driver died before MLflow had it
+    with run_mirror(toy.store) as track:
+        toy.train(toy.specs[2])
+        track(Event("finished", toy.specs[2]))
+    mirror("train")
+    assert {run.data.tags["run_id"] for run in toy.training_runs()} == {spec.run_id for spec in toy.specs[:3]}
