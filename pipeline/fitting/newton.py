@@ -9,6 +9,7 @@ shrink to nothing, and ends on the runs that it passes through exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,20 +64,36 @@ def minimise(
     low, high = log_bounds(form, points)
     free = np.ones(theta.shape[1], bool) if free is None else np.asarray(free, bool)
     theta = np.clip(theta, np.where(free, low, -np.inf), np.where(free, high, np.inf))
-    problem = _Problem(form, points, estimator, low, high, free)
     solve = _least_absolute if estimator.kind == "l1" else _descend
     theta, objective, reached = theta.copy(), np.full(len(theta), np.inf), np.zeros(len(theta), bool)
-    rows, todo, steps = max(1, BLOCK // len(points)), np.arange(len(theta)), min(FEW_STEPS, max_steps)
+    todo, steps = np.arange(len(theta)), min(FEW_STEPS, max_steps)
     while len(todo) and max_steps > 0:
-        for first in range(0, len(todo), rows):
-            block = todo[first : first + rows]
-            w = points.weights[None] if weights is None else weights[block]
+        for block, seen, w in _blocks(todo, points, weights):
+            problem = _Problem(form, seen, estimator, low, high, free)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step too far is refused anyway
                 theta[block], objective[block], reached[block] = solve(problem, theta[block], w, steps)
         max_steps -= steps
         # The few that need many steps go on together: a block of a few rows would cost as much as a full one.
         todo, steps = todo[~reached[todo]], max_steps
     return Minima(theta, objective, reached)
+
+
+def _blocks(todo: NDArray, points: Points, weights: NDArray | None) -> Iterator[tuple[NDArray, Points, NDArray]]:
+    """(problems, runs, weights of these (R, n)) of blocks of about BLOCK values, those of the fewest runs first. Where
+    most runs weigh nothing in all of a block, they are left out of it."""
+    if weights is not None:
+        todo = todo[np.argsort(np.count_nonzero(weights[todo], axis=1), kind="stable")]
+    rows = max(1, BLOCK // len(points))
+    for first in range(0, len(todo), rows):
+        block = todo[first : first + rows]
+        if weights is None:
+            yield block, points, points.weights[None]
+            continue
+        weighing = np.flatnonzero(weights[block].any(axis=0))
+        if 2 * len(weighing) > len(points):
+            yield block, points, weights[block]
+        else:
+            yield block, points.subset(weighing), weights[np.ix_(block, weighing)]
 
 
 @dataclass(frozen=True)
