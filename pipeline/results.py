@@ -61,18 +61,18 @@ def collect(
     `left_out` has status and reason of the runs that do not count, whatever is stored. Raises ValueError naming the
     other runs that have no record yet.
     """
+    run_ids, results, curves = plan["run_id"].to_list(), {}, []
     windows, layouts = {}, {}
-    results, curves = {}, []
     with ThreadPoolExecutor(max_workers=1) as pool:  # Polars reads curves while the next records are read here
-        for batch in _records(plan["run_id"].to_list(), store, left_out):
+        for batch in _records(sorted(run_ids), store, left_out):
             for run_id, result, record in batch:
                 results[run_id] = result
                 if "loss" in result["scalars"]:
                     arrays = record.arrays()
                     documents = layouts.setdefault(arrays["documents"].tobytes(), arrays["documents"])  # one for all
                     windows[run_id] = (arrays["losses"], documents)
-            curves.append(pool.submit(read_curves, [record for *_, record in batch if record]))
-    errors = _errors(windows, results)
+            curves.append(pool.submit(_sorted_curves, [record for *_, record in batch if record]))
+    errors = _errors({run_id: windows[run_id] for run_id in run_ids if run_id in windows}, results)
     rows = [
         {
             "run_id": run_id,
@@ -88,7 +88,7 @@ def collect(
     measured = pl.DataFrame(rows, schema={"run_id": pl.String} | schema(MEASURED))
     runs = plan.join(measured, on="run_id", how="left").select(list(schema(PLANNED, MEASURED))).sort(ORDER)
     tables = [pl.DataFrame(schema=schema(CURVES)), *(one.result() for one in curves)]
-    return runs, pl.concat(tables, how="diagonal_relaxed").sort("run_id", "tokens")
+    return runs, pl.concat(tables, how="diagonal_relaxed", rechunk=True)
 
 
 def collect_laws(
@@ -223,6 +223,10 @@ def _records(
                 result = record.result()
                 batch.append((run_id, result, record if result["status"] in SETTLED else None))
         yield batch
+
+
+def _sorted_curves(records: list[Record]) -> pl.DataFrame:
+    return read_curves(records).sort("run_id", "tokens") if records else NO_CURVES
 
 
 def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) -> dict[str, tuple[float, float]]:
