@@ -19,8 +19,9 @@ LARGER = ("widths: [32], tokens: [40_000]", "widths: [32], tokens: [40_000, 48_0
 ALONE = ("replicates: {seeds: [1], widths: [16]}", "replicates: {}")
 DEVICES = {"never": "retries: 2, devices: 2}", "always": "retries: 2, devices: 2, shard: always}"}
 """Two processes of which each has the whole model, or a part of it."""
-TOLERANCE = 1e-5
-"""What the order of a sum changes grows from 40,000 tokens to 80,000: 8e-7 of a loss of the curve, then 6e-6."""
+TOLERANCE = {"never": 1e-5, "always": 1e-4}
+"""What the order of a sum changes grows from 40,000 tokens to 80,000: 8e-7 of a loss of the curve, then 6e-6. A divided
+model is torch's, whose every product rounds otherwise than the compiled one: 1.6e-5 after 48,000."""
 
 
 def change(folder, *changes):
@@ -60,18 +61,18 @@ def together(trained, tmp_path, shard):
     return change(folder, ("retries: 2}", DEVICES[shard]))
 
 
-def agree(folder, other):
+def agree(folder, other, tolerance):
     """Whether every run of a study has the curve and the losses of the same run of the other."""
     for spec in read_plan(folder / "plan/runs.parquet")[1]:
         ours, theirs = RunStore(folder), RunStore(other)
         for name in ("tokens", "train_loss"):
             np.testing.assert_allclose(
-                ours.curve(spec.run_id)[name], theirs.curve(spec.run_id)[name], rtol=TOLERANCE, err_msg=spec.label
+                ours.curve(spec.run_id)[name], theirs.curve(spec.run_id)[name], rtol=tolerance, err_msg=spec.label
             )
         losses = [store.arrays(spec.run_id)["losses"] for store in (ours, theirs)]
-        np.testing.assert_allclose(*losses, rtol=10 * TOLERANCE, err_msg=spec.label)
+        np.testing.assert_allclose(*losses, rtol=10 * tolerance, err_msg=spec.label)
         scalars = [store.result(spec.run_id)["scalars"] for store in (ours, theirs)]
-        assert scalars[0] == pytest.approx(scalars[1], rel=TOLERANCE)
+        assert scalars[0] == pytest.approx(scalars[1], rel=tolerance)
     return True
 
 
@@ -80,11 +81,11 @@ def test_a_group_trains_as_one_process_and_one_process_goes_on_from_its_checkpoi
     assert "2 new, 0 reused" in printed
     facts = [RunStore(together).telemetry(path.name) for path in (together / "runs").iterdir()]
     assert {(fact["devices"], fact["sharded"]) for fact in facts} == {(2, shard == "always")}
-    assert agree(together, alone)
+    assert agree(together, alone, TOLERANCE[shard])
     for folder, changes in ((alone, [LARGER]), (together, [LARGER, (DEVICES[shard], "retries: 2}")])):
         change(folder, *changes)
         assert "2 new, 2 reused" in run_stage(folder, "train")
-    assert agree(together, alone)
+    assert agree(together, alone, TOLERANCE[shard])
 
 
 def members(driver):
@@ -93,7 +94,7 @@ def members(driver):
 
 
 @pytest.mark.parametrize("shard", ["always"], indirect=True)
-def test_a_killed_process_of_a_group_is_a_lost_worker(alone, together):
+def test_a_killed_process_of_a_group_is_a_lost_worker(alone, together, shard):
     driver = start(together, *of_stage("train"))
     wait_for(lambda: list(together.glob("scratch/*/checkpoint.safetensors")), "checkpoint")
     for victim in members(driver.pid)[-1:]:
@@ -101,7 +102,7 @@ def test_a_killed_process_of_a_group_is_a_lost_worker(alone, together):
     printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
     assert "retry" in printed
-    assert agree(together, alone)
+    assert agree(together, alone, TOLERANCE[shard])
 
 
 @pytest.mark.parametrize("shard", ["never"], indirect=True)
