@@ -113,7 +113,10 @@ PARTS = {
     "multiplier": Part(
         "multiplier",
         "measure_multiplier",
-        (Key("compute_multiplier", "FLOPs of the tuned baseline recipe over the default's at equal loss", least=2.5),),
+        (
+            Key("compute_multiplier", "FLOPs of the tuned baseline recipe over the default's at equal loss", least=2.5),
+            Key("compute_multiplier_with_tree", "the same over the whole grid, whose points share trunks by default"),
+        ),
         "an hour",
     ),
 }
@@ -214,10 +217,10 @@ def write_table(results: dict) -> None:
     grown = results["parts"].get("growth", {}).get("measured", {})
     grown = {what: row for what, row in grown.items() if isinstance(row, dict) and "exponent" in row}
     if grown:
-        lines += ["", "| what grows | sizes | seconds | exponent |", "|---|---|---|---|"]
+        lines += ["", "| what grows | sizes | seconds | exponent | most memory, MiB |", "|---|---|---|---|---|"]
     for what, row in grown.items():
         shown = ["; ".join(f"{x:,.4g}" for x in row[name]) for name in ("sizes", "seconds")]
-        lines.append(f"| {what} | {shown[0]} | {shown[1]} | {row['exponent']:.2f} |")
+        lines.append(f"| {what} | {shown[0]} | {shown[1]} | {row['exponent']:.2f} | {max(row['peak_mib']):,.0f} |")
     PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
 
 
