@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import groupby
 
 import numpy as np
 import polars as pl
@@ -112,7 +113,7 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _checked_curves(curves: pl.DataFrame, run_ids: Sequence[str]) -> pl.DataFrame:
-    named = curves["run_id"].rle().struct.field("value").to_list() if "run_id" in curves.columns else [None]
+    named = [name for name, _ in groupby(curves["run_id"].to_list())] if "run_id" in curves.columns else [None]
     if named != list(run_ids) and (named or len(run_ids) > 1):
         raise ValueError("it is the curve of another run")
     wrong = [name for name, kind in curves.schema.items() if name != "run_id" and not kind.is_numeric()]
