@@ -108,7 +108,7 @@ PARTS = {
         "growth",
         "measure_growth",
         (Key("growth_exponent", "greatest power with which a time grows with its size", most=1.1),),
-        "10 minutes",
+        "half an hour",
     ),
     "multiplier": Part(
         "multiplier",
