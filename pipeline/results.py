@@ -207,7 +207,8 @@ def _records(
     run_ids: list[str], store: RunStore, left_out: Mapping[str, tuple[str, str]]
 ) -> Iterator[list[tuple[str, dict, Record | None]]]:
     """Batches of (run_id, its result, the record with its curve): no record where the run is left out or failed."""
-    missing = [run_id for run_id in run_ids if run_id not in left_out and not store.folder(run_id).is_dir()]
+    recorded = store.recorded()
+    missing = [run_id for run_id in run_ids if run_id not in left_out and run_id not in recorded]
     if missing:
         raise ValueError(
             f"runs/: {len(missing)} of {len(run_ids)} planned runs have no record: {', '.join(missing[:5])}"

@@ -51,7 +51,7 @@ class Sealed:
 def _digests(folder: str) -> dict[str, str]:
     data = _bytes(f"{folder}/{DIGESTS}")
     try:
-        digests = json.loads(data)
+        digests = json.loads(data.decode())
         if data != _text(digests).encode():
             raise ValueError("not as it was written")
     except (ValueError, TypeError, AttributeError) as error:

@@ -42,7 +42,7 @@ class Record:
         """result.json: the fields of FIELDS."""
         data = self._read("result.json")
         with _named(f"{self.place}/result.json"):
-            record = json.loads(data)
+            record = json.loads(data.decode())
             if not isinstance(record, dict) or record.keys() != FIELDS.keys():
                 raise ValueError(f"not the fields {', '.join(FIELDS)}")
             wrong = [name for name, kind in FIELDS.items() if not isinstance(record[name], kind)]

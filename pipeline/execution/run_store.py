@@ -104,6 +104,11 @@ class RunStore:
         os.rename(self.folder(run_id), gone)
         shutil.rmtree(gone)
 
+    def recorded(self) -> set[str]:
+        """The ids of all runs that have a record, whatever it holds."""
+        folder = self.root / "runs"
+        return {entry.name for entry in os.scandir(folder) if entry.is_dir()} if folder.is_dir() else set()
+
     def record(self, run_id: str) -> Record | None:
         """The record of a run, None where there is none. Raises Damaged as all that reads it does."""
         place = self._place(run_id)

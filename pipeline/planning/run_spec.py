@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import NoneType
 
+RUN_ID, EXPERIMENT = re.compile(r"[0-9a-f]{16}"), re.compile(r"[a-z][a-z0-9_]*")
 SETTLED = ("finished", "diverged")
 """How a run can have ended that is never trained again: a diverged run is a result too."""
 
@@ -79,7 +80,7 @@ class RunSpec:
         for name in ("parent_id", "resumes_id"):
             if fields[name] is not None:
                 check_run_id(fields[name])
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", fields["experiment"]):
+        if not EXPERIMENT.fullmatch(fields["experiment"]):
             raise ValueError(f"spec: experiment: {fields['experiment']!r} is not the name of an experiment")
         for name in ("flops", "expected_seconds"):
             _refuse_unstable(fields[name], f"spec.{name}")
@@ -104,7 +105,7 @@ FIELDS = {
 
 def check_run_id(text: str) -> str:
     """`text`, which is a run_id. Raises ValueError otherwise: names of files and URIs are made from it."""
-    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{16}", text):
+    if not isinstance(text, str) or not RUN_ID.fullmatch(text):
         raise ValueError(f"run_id: {text!r} is not 16 hexadecimal digits")
     return text
 
