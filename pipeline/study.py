@@ -102,6 +102,7 @@ def train_runs(
     """
     with only_driver(store.root):
         _set_damaged_aside(specs, store)
+        store.tidy()
         runs = sort_out(specs, store)
         if not all(runs.held[spec.run_id] in SETTLED for spec in runs.ready):
             check_address()

@@ -114,6 +114,13 @@ class RunStore:
         place = self._place(run_id)
         return Record(run_id, place) if os.path.isdir(place) else None
 
+    def tidy(self) -> None:
+        """Removes from scratch/ what is left there of settled runs, by a driver that died between writing the record
+        and that."""
+        for run_id in self.recorded() & set(os.listdir(self.root / "scratch")):
+            if self.settled(run_id):
+                shutil.rmtree(self.scratch(run_id), ignore_errors=True)
+
     def result(self, run_id: str) -> dict | None:
         """result.json of a run, None where there is no record."""
         record = self.record(run_id)

@@ -96,3 +96,14 @@ def test_what_is_no_run_id_names_no_file(tmp_path, name):
     for ask in (store.folder, store.scratch, store.checkpoint, store.status, store.curve, store.set_aside):
         with pytest.raises(ValueError, match="is not 16 hexadecimal digits"):
             ask(name)
+
+
+def test_what_a_dead_driver_left_of_a_run_that_has_its_record_goes_and_a_run_in_progress_stays(tmp_path):
+    store = started(tmp_path)
+    store.add(SPEC, finished(), {"seconds": 3.0})
+    started(tmp_path)
+    other = store.scratch("0" * 16)
+    other.mkdir()
+    store.tidy()
+    assert not store.scratch(SPEC.run_id).exists()
+    assert other.exists()
