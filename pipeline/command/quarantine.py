@@ -82,9 +82,9 @@ def _known(store, waivers: dict[str, str]) -> set[str]:
     """The ids of all runs of the plan, the store and the waivers."""
     from pipeline.planning.table import read_plan
 
-    plan, folder = store.root / "plan/runs.parquet", store.root / "runs"
-    known = set(waivers) | ({path.name for path in folder.iterdir()} if folder.exists() else set())
-    return known | (set(read_plan(plan)[0]["run_id"]) if plan.exists() else set())
+    plan = store.root / "plan/runs.parquet"
+    planned = set(read_plan(plan)[0]["run_id"]) if plan.exists() else set()
+    return planned | store.recorded() | set(waivers)
 
 
 def named(prefixes: list[str], known: set[str]) -> list[str]:

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from pipeline.execution.digests import seal
 from pipeline.execution.record import Record
 from pipeline.experiments.experiment import RunResult
-from pipeline.planning.run_spec import SETTLED, RunSpec, check_run_id
+from pipeline.planning.run_spec import RUN_ID, SETTLED, RunSpec, check_run_id
 from pipeline.planning.table import CURVES, schema
 from pipeline.storage import Damaged
 
@@ -107,7 +107,8 @@ class RunStore:
     def recorded(self) -> set[str]:
         """The ids of all runs that have a record, whatever it holds."""
         folder = self.root / "runs"
-        return {entry.name for entry in os.scandir(folder) if entry.is_dir()} if folder.is_dir() else set()
+        entries = os.scandir(folder) if folder.is_dir() else ()
+        return {entry.name for entry in entries if RUN_ID.fullmatch(entry.name) and entry.is_dir()}
 
     def record(self, run_id: str) -> Record | None:
         """The record of a run, None where there is none. Raises Damaged as all that reads it does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,7 +20,7 @@ from pipeline.params import read_params
 from pipeline.planning.run_spec import SETTLED, digest
 from pipeline.reporting.provenance import read_commit
 from pipeline.storage import storage_uri
-from pipeline.tracking.run_records import planned_facts, published_records, run_hash, run_record, settled_runs
+from pipeline.tracking.run_records import planned_facts, published_records, run_hash, run_record
 from pipeline.tracking.stage_records import OUTPUTS, stage_record, train_identity
 from pipeline.tracking.store import MlflowStore, StoreFault, shown, tracking_uri
 
@@ -44,7 +44,8 @@ def mirror(*stages: str) -> None:
         with _going_on(study.uri) as wanted:
             if wanted:
                 if stage == "train":
-                    study.mirror_runs(_held.pop(study.uri, None) or study.held())
+                    on_disk = study.on_disk(study.store.recorded())
+                    study.mirror_runs(on_disk, _held.pop(study.uri, None) or study.held(on_disk))
                 study.mlflow.write(stage_record(stage, study.root))
 
 
@@ -81,14 +82,14 @@ def run_mirror(store: RunStore) -> Iterator[Callable[[Event], None]]:
     Leaving the block waits for the runs that are still to be mirrored. A bug met there is raised then.
     """
     study = Study(store.root)
-    before = study.on_disk()
+    before = store.recorded()
     tasks: list[Future] = []
 
     def write(run_id: str) -> None:
         with _going_on(study.uri) as wanted:
             if wanted:
                 if study.uri not in _held:
-                    _held[study.uri] = study.held(before)
+                    _held[study.uri] = study.held(study.on_disk(before))
                 study.mirror_run(run_id)
                 _held[study.uri][run_id] = run_hash(store, run_id)
 
@@ -111,7 +112,8 @@ def track_all() -> int:
     study = Study(Path.cwd())
     try:
         stages = [stage for stage, paths in OUTPUTS.items() if all((study.root / path).exists() for path in paths)]
-        written, num_runs = study.mirror_runs(study.mlflow.training_runs())
+        on_disk = study.on_disk(study.store.recorded())
+        written, num_runs = study.mirror_runs(on_disk, study.mlflow.training_runs())
         for stage in stages:
             if stage != "train" or study.planned:
                 written += study.mlflow.write(stage_record(stage, study.root))
@@ -154,25 +156,24 @@ class Study:
         """True when the training run had to be written."""
         return self.mlflow.write(run_record(self.store, run_id, self.planned.get(run_id)), self.parent)
 
-    def on_disk(self) -> dict[str, str]:
-        """run_id -> DVC hash of every settled run in the store."""
-        return {run_id: run_hash(self.store, run_id) for run_id in settled_runs(self.store)}
+    def on_disk(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """run_id -> DVC hash of those of the runs that are settled, planned today or not, sorted."""
+        return {run_id: run_hash(self.store, run_id) for run_id in sorted(run_ids) if self.store.settled(run_id)}
 
-    def held(self, on_disk: dict[str, str] | None = None) -> dict[str, str]:
-        """What MLflow holds, by run_id: the runs `on_disk`, today's by default, where these are what was mirrored last;
-        else it is searched, which takes two milliseconds a run."""
-        on_disk = self.on_disk() if on_disk is None else on_disk
+    def held(self, on_disk: dict[str, str]) -> dict[str, str]:
+        """What MLflow holds, by run_id: the runs `on_disk` where these are what was mirrored last; else it is searched,
+        which takes two milliseconds a run."""
         return dict(on_disk) if self.mlflow.mark == digest(on_disk) else self.mlflow.training_runs()
 
-    def mirror_runs(self, held: dict[str, str]) -> tuple[int, int]:
-        """(number of training runs written, number that MLflow holds of those on disk); it has those `held` already, a
-        hash by run_id."""
-        settled, published = self.on_disk(), published_records(self.root)
-        written = sum(self.mirror_run(run_id) for run_id, ours in settled.items() if held.get(run_id) != ours)
-        for run_id in sorted(published.keys() - held.keys() - settled.keys()):
+    def mirror_runs(self, on_disk: dict[str, str], held: dict[str, str]) -> tuple[int, int]:
+        """(number of training runs written, number that MLflow holds of all that are published or `on_disk`); it has
+        those `held` already, a hash by run_id."""
+        published = published_records(self.root)
+        written = sum(self.mirror_run(run_id) for run_id, ours in on_disk.items() if held.get(run_id) != ours)
+        for run_id in sorted(published.keys() - held.keys() - on_disk.keys()):
             written += self.mlflow.write(published[run_id]())
-        self.mlflow.set_mark(digest(settled))
-        return written, len(published.keys() | settled.keys())
+        self.mlflow.set_mark(digest(on_disk))
+        return written, len(published.keys() | on_disk.keys())
 
 
 @contextmanager

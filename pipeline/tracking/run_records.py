@@ -25,13 +25,6 @@ def planned_facts(root: Path) -> dict[str, dict]:
     return {row["run_id"]: row for row in read_plan(path)[0].iter_rows(named=True)} if path.exists() else {}
 
 
-def settled_runs(store: RunStore) -> list[str]:
-    """The ids of all runs in the store that finished or diverged, planned today or not, sorted."""
-    folder = store.root / "runs"
-    names = sorted(path.name for path in folder.glob("[0-9a-f]" * 16) if path.is_dir())
-    return [run_id for run_id in names if store.settled(run_id)]
-
-
 def run_hash(store: RunStore, run_id: str) -> str:
     """DVC's hash of the result.json of a run."""
     return dvc_hash(store.folder(run_id) / "result.json")
