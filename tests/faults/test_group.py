@@ -17,11 +17,16 @@ from tests.faults.project import of_stage, planned_copy, run_stage, say, start, 
 SMALLER = ("widths: [16, 32], tokens: [20_000, 40_000, 80_000]", "widths: [32], tokens: [40_000]")
 LARGER = ("widths: [32], tokens: [40_000]", "widths: [32], tokens: [40_000, 48_000]")
 ALONE = ("replicates: {seeds: [1], widths: [16]}", "replicates: {}")
+SLOWER = (
+    "matrix_rate: 0.01, embedding_rate: 0.008, head_rate: 0.008",
+    "matrix_rate: 0.001, embedding_rate: 0.0008, head_rate: 0.0008",
+)
+"""Rates at which training hardly amplifies what the order of a sum changes: 4e-8 of a loss of the curve and 2e-6 of a
+window's after 40,000 tokens, where ten times the rates reach 7e-5 and 3e-2 (the worst of six seeds)."""
 DEVICES = {"never": "retries: 2, devices: 2}", "always": "retries: 2, devices: 2, shard: always}"}
 """Two processes of which each has the whole model, or a part of it."""
-TOLERANCE = {"never": 1e-5, "always": 1e-4}
-"""What the order of a sum changes grows from 40,000 tokens to 80,000: 8e-7 of a loss of the curve, then 6e-6. A divided
-model is trained by torch's kernels, not the compiled ones: 1.5e-6 in one course of 48,000 tokens, 1.6e-5 in another."""
+TOLERANCE = 1e-5
+"""Relative, of every loss of the curve; ten times that of every validation window."""
 
 
 def change(folder, *changes):
@@ -38,7 +43,7 @@ def change(folder, *changes):
 @pytest.fixture(scope="module")
 def trained(quiet, tmp_path_factory):
     """A study of a trunk and a cooldown, which one process trained."""
-    folder = change(planned_copy(quiet, tmp_path_factory.mktemp("alone") / "study"), SMALLER, ALONE)
+    folder = change(planned_copy(quiet, tmp_path_factory.mktemp("alone") / "study"), SMALLER, ALONE, SLOWER)
     run_stage(folder, "train")
     return folder
 
@@ -61,18 +66,18 @@ def together(trained, tmp_path, shard):
     return change(folder, ("retries: 2}", DEVICES[shard]))
 
 
-def agree(folder, other, tolerance):
+def agree(folder, other):
     """Whether every run of a study has the curve and the losses of the same run of the other."""
     for spec in read_plan(folder / "plan/runs.parquet")[1]:
         ours, theirs = RunStore(folder), RunStore(other)
         for name in ("tokens", "train_loss"):
             np.testing.assert_allclose(
-                ours.curve(spec.run_id)[name], theirs.curve(spec.run_id)[name], rtol=tolerance, err_msg=spec.label
+                ours.curve(spec.run_id)[name], theirs.curve(spec.run_id)[name], rtol=TOLERANCE, err_msg=spec.label
             )
         losses = [store.arrays(spec.run_id)["losses"] for store in (ours, theirs)]
-        np.testing.assert_allclose(*losses, rtol=10 * tolerance, err_msg=spec.label)
+        np.testing.assert_allclose(*losses, rtol=10 * TOLERANCE, err_msg=spec.label)
         scalars = [store.result(spec.run_id)["scalars"] for store in (ours, theirs)]
-        assert scalars[0] == pytest.approx(scalars[1], rel=tolerance)
+        assert scalars[0] == pytest.approx(scalars[1], rel=TOLERANCE)
     return True
 
 
@@ -81,11 +86,11 @@ def test_a_group_trains_as_one_process_and_one_process_goes_on_from_its_checkpoi
     assert "2 new, 0 reused" in printed
     facts = [RunStore(together).telemetry(path.name) for path in (together / "runs").iterdir()]
     assert {(fact["devices"], fact["sharded"]) for fact in facts} == {(2, shard == "always")}
-    assert agree(together, alone, TOLERANCE[shard])
+    assert agree(together, alone)
     for folder, changes in ((alone, [LARGER]), (together, [LARGER, (DEVICES[shard], "retries: 2}")])):
         change(folder, *changes)
         assert "2 new, 2 reused" in run_stage(folder, "train")
-    assert agree(together, alone, TOLERANCE[shard])
+    assert agree(together, alone)
 
 
 def members(driver):
@@ -102,7 +107,7 @@ def test_a_killed_process_of_a_group_is_a_lost_worker(alone, together, shard):
     printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
     assert "retry" in printed
-    assert agree(together, alone, TOLERANCE[shard])
+    assert agree(together, alone)
 
 
 @pytest.mark.parametrize("shard", ["never"], indirect=True)
