@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -242,21 +242,32 @@ def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) ->
     for count in {len(losses) for losses, _ in windows.values()}:
         same = [run_id for run_id, (losses, _) in windows.items() if len(losses) == count]
         shared = np.zeros(count)
-        for run_id in same:
-            shared += _ratio(windows[run_id][0])
+        for batch in _batches(same):
+            shared = np.add.reduce([shared, *_ratios([windows[run_id][0] for run_id in batch])])
         shared /= len(same)
-        for run_id in same:
-            losses, groups = windows[run_id]
-            ratio, loss = _ratio(losses), results[run_id]["scalars"]["loss"]
-            errors[run_id] = (loss * _clustered_error(ratio, groups), loss * _clustered_error(ratio - shared, groups))
+        for batch in _batches(same):
+            losses, groups = map(np.stack, zip(*(windows[run_id] for run_id in batch), strict=True))
+            ratios, means = _ratios(losses), np.array([results[run_id]["scalars"]["loss"] for run_id in batch])
+            pairs = zip(means * _clustered(ratios, groups), means * _clustered(ratios - shared, groups), strict=True)
+            errors |= zip(batch, ((float(level), float(compared)) for level, compared in pairs), strict=True)
     return errors
 
 
-def _ratio(losses: np.ndarray) -> np.ndarray:
-    losses = losses.astype(np.float64)
-    return losses / losses.mean()
+def _batches(run_ids: list[str], size: int = 256) -> Iterator[list[str]]:
+    for start in range(0, len(run_ids), size):
+        yield run_ids[start : start + size]
 
 
-def _clustered_error(x: np.ndarray, groups: np.ndarray) -> float:
-    sums = np.bincount(groups, weights=x - x.mean())
-    return float(np.sqrt(np.sum(sums**2)) / len(x))
+def _ratios(losses: Sequence[np.ndarray]) -> np.ndarray:
+    """The losses (runs, windows) over the mean of their run."""
+    losses = np.asarray(losses, np.float64)
+    return losses / losses.mean(1, keepdims=True)
+
+
+def _clustered(x: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The cluster-robust standard error of the mean of each row of `x` (runs, windows), with the group of each."""
+    number = int(groups.max()) + 1
+    places = groups + number * np.arange(len(x))[:, None]
+    deviations = (x - x.mean(1, keepdims=True)).ravel()
+    sums = np.bincount(places.ravel(), weights=deviations, minlength=number * len(x)).reshape(len(x), number)
+    return np.sqrt(np.sum(sums**2, 1)) / x.shape[1]

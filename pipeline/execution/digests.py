@@ -74,8 +74,8 @@ def _sha256(path: str | Path) -> str:
 
 def _bytes(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with open(path, "rb", buffering=0) as file:  # whole, so that a buffer would only cost time
+            return file.readall()
     except NOT_A_FILE as error:
         raise Damaged(f"{path}: {error.strerror}") from None
 

@@ -113,7 +113,12 @@ class RunStore:
     def record(self, run_id: str) -> Record | None:
         """The record of a run, None where there is none. Raises Damaged as all that reads it does."""
         place = self._place(run_id)
-        return Record(run_id, place) if os.path.isdir(place) else None
+        try:
+            return Record(run_id, place)
+        except Damaged:  # asked last, since nearly all that is asked for is there
+            if os.path.isdir(place):
+                raise
+            return None
 
     def tidy(self) -> None:
         """Removes from scratch/ what is left there of settled runs, by a driver that died between writing the record

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import NoneType
@@ -41,17 +42,18 @@ class RunSpec:
     @cached_property
     def run_id(self) -> str:
         """16 hexadecimal digits of the hash of everything that changes the numbers."""
-        return digest(
-            {
-                "experiment": self.experiment,
-                "kind": self.kind,
-                "settings": self.settings,
-                "seed": self.seed,
-                "parent_id": self.parent_id,
-                "data": self.data_digest,
-                "code": self.code_digest,
-            }
-        )[:16]
+        return digest(self._identity())[:16]
+
+    def _identity(self) -> dict:
+        return {
+            "experiment": self.experiment,
+            "kind": self.kind,
+            "settings": self.settings,
+            "seed": self.seed,
+            "parent_id": self.parent_id,
+            "data": self.data_digest,
+            "code": self.code_digest,
+        }
 
     @property
     def needs(self) -> str | None:
@@ -84,7 +86,10 @@ class RunSpec:
             raise ValueError(f"spec: experiment: {fields['experiment']!r} is not the name of an experiment")
         for name in ("flops", "expected_seconds"):
             _refuse_unstable(fields[name], f"spec.{name}")
-        return cls(**fields)
+        spec = cls(**fields)
+        with suppress(ValueError):  # what was read from JSON has a stable form, unless a number in it is not finite
+            vars(spec)["run_id"] = _sha256(_json(spec._identity()))[:16]
+        return spec
 
 
 FIELDS = {
@@ -112,7 +117,7 @@ def check_run_id(text: str) -> str:
 
 def digest(value: object) -> str:
     """Hexadecimal sha256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return _sha256(canonical_json(value))
 
 
 def canonical_json(value: object) -> str:
@@ -129,6 +134,10 @@ def canonical_json(value: object) -> str:
         _refuse_unstable(value, "value")  # which names what is to blame, but takes longer
         text = _json(value)
     return text
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode

@@ -12,7 +12,7 @@ import io
 import json
 import shutil
 import subprocess
-import tarfile
+import zipfile
 from html import escape
 from pathlib import Path
 
@@ -62,9 +62,9 @@ def _write_version(root: Path, one: Publication, folder: Path) -> None:
     shutil.rmtree(with_parts, ignore_errors=True)
     with_parts.mkdir(parents=True)
     if commits:
-        archive = _git(root, "archive", "--format=tar", commits[-1], "--", *PARTS)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(with_parts, filter="data")
+        archive = _git(root, "archive", "--format=zip", commits[-1], "--", *PARTS)
+        with zipfile.ZipFile(io.BytesIO(archive)) as parts:  # which, unlike tar, never leaves the folder
+            parts.extractall(with_parts)
     else:
         shutil.copytree(root / "reports", with_parts / "reports")
         (with_parts / "results").mkdir()
