@@ -9,8 +9,7 @@ shrink to nothing, and ends on the runs that it passes through exactly.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,6 @@ FLAT = 1e-13
 """Relative decrease still promised by a step below which a minimum counts as reached."""
 BLOCK = 40_000
 """Values (problems times runs) worked on at once: arrays of that size stay in the cache."""
-CORES = len(os.sched_getaffinity(0))
 FEW_STEPS = 12
 """Steps after which what is not yet at a minimum is gathered into blocks of its own."""
 LONGEST_STEP = 2.0
@@ -70,41 +68,32 @@ def minimise(
     theta, objective, reached = theta.copy(), np.full(len(theta), np.inf), np.zeros(len(theta), bool)
     todo, steps = np.arange(len(theta)), min(FEW_STEPS, max_steps)
     while len(todo) and max_steps > 0:
-        blocks = _blocks(todo, points, weights)
-
-        def go_on(block: NDArray, steps: int = steps) -> None:
-            seen, w = _weighing(block, points, weights)
+        for block, seen, w in _blocks(todo, points, weights):
             problem = _Problem(form, seen, estimator, low, high, free)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step too far is refused anyway
                 theta[block], objective[block], reached[block] = solve(problem, theta[block], w, steps)
-
-        if len(blocks) == 1:
-            go_on(blocks[0])
-        else:  # numpy lets go of the interpreter where arrays are large, so threads share the cores
-            with ThreadPoolExecutor(max_workers=min(len(blocks), CORES)) as pool:
-                list(pool.map(go_on, blocks))
         max_steps -= steps
         # The few that need many steps go on together: a block of a few rows would cost as much as a full one.
         todo, steps = todo[~reached[todo]], max_steps
     return Minima(theta, objective, reached)
 
 
-def _blocks(todo: NDArray, points: Points, weights: NDArray | None) -> list[NDArray]:
-    """The problems in blocks of about BLOCK values, those of the fewest runs first."""
+def _blocks(todo: NDArray, points: Points, weights: NDArray | None) -> Iterator[tuple[NDArray, Points, NDArray]]:
+    """(problems, runs, weights of these (R, n)) of blocks of about BLOCK values, those of the fewest runs first. Where
+    most runs weigh nothing in all of a block, they are left out of it."""
     if weights is not None:
         todo = todo[np.argsort(np.count_nonzero(weights[todo], axis=1), kind="stable")]
     rows = max(1, BLOCK // len(points))
-    return [todo[first : first + rows] for first in range(0, len(todo), rows)]
-
-
-def _weighing(block: NDArray, points: Points, weights: NDArray | None) -> tuple[Points, NDArray]:
-    """(runs, weights of these (R, n)) of a block. Where most runs weigh nothing in all of it, they are left out."""
-    if weights is None:
-        return points, points.weights[None]
-    weighing = np.flatnonzero(weights[block].any(axis=0))
-    if 2 * len(weighing) > len(points):
-        return points, weights[block]
-    return points.subset(weighing), weights[np.ix_(block, weighing)]
+    for first in range(0, len(todo), rows):
+        block = todo[first : first + rows]
+        if weights is None:
+            yield block, points, points.weights[None]
+            continue
+        weighing = np.flatnonzero(weights[block].any(axis=0))
+        if 2 * len(weighing) > len(points):
+            yield block, points, weights[block]
+        else:
+            yield block, points.subset(weighing), weights[np.ix_(block, weighing)]
 
 
 @dataclass(frozen=True)
