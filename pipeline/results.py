@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -63,15 +62,14 @@ def collect(
     """
     run_ids, results, curves = plan["run_id"].to_list(), {}, []
     windows, layouts = {}, {}
-    with ThreadPoolExecutor(max_workers=1) as pool:  # Polars reads curves while the next records are read here
-        for batch in _records(sorted(run_ids), store, left_out):
-            for run_id, result, record in batch:
-                results[run_id] = result
-                if "loss" in result["scalars"]:
-                    arrays = record.arrays()
-                    documents = layouts.setdefault(arrays["documents"].tobytes(), arrays["documents"])  # one for all
-                    windows[run_id] = (arrays["losses"], documents)
-            curves.append(pool.submit(_sorted_curves, [record for *_, record in batch if record]))
+    for batch in _records(sorted(run_ids), store, left_out):
+        for run_id, result, record in batch:
+            results[run_id] = result
+            if "loss" in result["scalars"]:
+                arrays = record.arrays()
+                documents = layouts.setdefault(arrays["documents"].tobytes(), arrays["documents"])  # one for all
+                windows[run_id] = (arrays["losses"], documents)
+        curves.append(_sorted_curves([record for *_, record in batch if record]))
     errors = _errors({run_id: windows[run_id] for run_id in run_ids if run_id in windows}, results)
     rows = [
         {
@@ -87,7 +85,7 @@ def collect(
     ]
     measured = pl.DataFrame(rows, schema={"run_id": pl.String} | schema(MEASURED))
     runs = plan.join(measured, on="run_id", how="left").select(list(schema(PLANNED, MEASURED))).sort(ORDER)
-    tables = [pl.DataFrame(schema=schema(CURVES)), *(one.result() for one in curves)]
+    tables = [pl.DataFrame(schema=schema(CURVES)), *curves]
     return runs, pl.concat(tables, how="diagonal_relaxed", rechunk=True)
 
 

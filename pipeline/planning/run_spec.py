@@ -42,18 +42,22 @@ class RunSpec:
     @cached_property
     def run_id(self) -> str:
         """16 hexadecimal digits of the hash of everything that changes the numbers."""
-        return digest(self._identity())[:16]
+        return _sha256(self._identity(self._settings))[:16]
 
-    def _identity(self) -> dict:
-        return {
+    @cached_property
+    def _settings(self) -> str:
+        return canonical_json(self.settings, "settings")
+
+    def _identity(self, settings: str) -> str:
+        fields = {
             "experiment": self.experiment,
             "kind": self.kind,
-            "settings": self.settings,
             "seed": self.seed,
             "parent_id": self.parent_id,
             "data": self.data_digest,
             "code": self.code_digest,
         }
+        return _with_settings(fields, settings)
 
     @property
     def needs(self) -> str | None:
@@ -62,8 +66,7 @@ class RunSpec:
 
     def to_json(self) -> str:
         """Canonical JSON of the fields, which `from_json` reads back."""
-        check_run_id(self.run_id)  # which refuses what has no stable form
-        return _json({name: getattr(self, name) for name in FIELDS})
+        return _with_settings({name: getattr(self, name) for name in FIELDS if name != "settings"}, self._settings)
 
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
@@ -88,7 +91,7 @@ class RunSpec:
             _refuse_unstable(fields[name], f"spec.{name}")
         spec = cls(**fields)
         with suppress(ValueError):  # what was read from JSON has a stable form, unless a number in it is not finite
-            vars(spec)["run_id"] = _sha256(_json(spec._identity()))[:16]
+            vars(spec)["run_id"] = _sha256(spec._identity(_json(spec.settings)))[:16]
         return spec
 
 
@@ -120,10 +123,11 @@ def digest(value: object) -> str:
     return _sha256(canonical_json(value))
 
 
-def canonical_json(value: object) -> str:
+def canonical_json(value: object, name: str = "value") -> str:
     """JSON with sorted keys and no spaces, equal for equal values.
 
-    Raises ValueError for a value without one stable form (a set, an object, NaN): it must never enter an identity.
+    Raises ValueError for what has no one stable form (a set, an object, NaN) in the value, which goes by `name`: it
+    must never enter an identity.
     """
     try:
         text = _json(value)
@@ -131,9 +135,15 @@ def canonical_json(value: object) -> str:
     except (TypeError, ValueError):
         stable = False
     if not stable:
-        _refuse_unstable(value, "value")  # which names what is to blame, but takes longer
+        _refuse_unstable(value, name)  # which names what is to blame, but takes longer
         text = _json(value)
     return text
+
+
+def _with_settings(fields: dict, settings: str) -> str:
+    """Canonical JSON of an object with `fields`, and "settings" as the last of its names, whose JSON this is."""
+    _refuse_unstable(fields, "spec")
+    return f'{_json(fields)[:-1]},"settings":{settings}}}'
 
 
 def _sha256(text: str) -> str:

@@ -65,3 +65,10 @@ def test_canonical_json_reads_back_as_it_was(value):
 def test_values_without_a_stable_form_are_refused(value, message):
     with pytest.raises(ValueError, match=message):
         canonical_json(value)
+
+
+def test_a_number_that_is_not_finite_is_named_where_a_spec_is_written_too():
+    with pytest.raises(ValueError, match=r"spec\.flops: nan has no stable form"):
+        replace(SPEC, flops=float("nan")).to_json()
+    with pytest.raises(ValueError, match=r"settings\.rate: inf has no stable form"):
+        replace(SPEC, settings={"rate": float("inf")}).to_json()
