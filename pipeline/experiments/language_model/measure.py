@@ -26,9 +26,10 @@ USUAL_PART = 0.5
 def measure(specs: Sequence[RunSpec]) -> list[float]:
     """Training FLOP/s of the model of each spec.
 
-    Timed are the smallest and, evenly over the sizes, others whose steps take no more than MOST_SECONDS at its rate:
-    small models are slow, and large ones, which may not even fit here, about equally fast. One between two that were
-    timed gets a rate between theirs, linear in the logarithms, a larger one that of the largest.
+    Timed are the smallest and, evenly over the sizes, others whose steps take no more than MOST_SECONDS at its rate and
+    at that of the one before: small models are slow, and large ones, which may not even fit here, about equally fast.
+    One between two that were timed gets a rate between theirs, linear in the logarithms, a larger one that of the
+    largest.
     """
     device = prepare_device()
     peak = matrix_product_rate(device)
@@ -37,11 +38,15 @@ def measure(specs: Sequence[RunSpec]) -> list[float]:
     sizes, places = np.unique(flops, return_index=True)
     if NUM_STEPS * sizes[0] > MOST_SECONDS * peak:
         return [USUAL_PART * peak] * len(specs)
-    smallest = _timed(specs[places[0]])
-    num_short = max(1, int(np.count_nonzero(NUM_STEPS * sizes <= MOST_SECONDS * smallest)))
+    rates = [_timed(specs[places[0]])]
+    num_short = max(1, int(np.count_nonzero(NUM_STEPS * sizes <= MOST_SECONDS * rates[0])))
     chosen = np.unique(np.linspace(0, num_short - 1, min(num_short, MOST_TIMED)).round().astype(int))
-    rates = [smallest, *(_timed(specs[places[index]]) for index in chosen[1:])]
-    return np.exp(np.interp(np.log(flops), np.log(sizes[chosen]), np.log(rates))).tolist()
+    for index in chosen[1:]:
+        if NUM_STEPS * sizes[index] > MOST_SECONDS * rates[-1]:  # Muon's own work grows faster than the model's FLOPs
+            break
+        rates.append(_timed(specs[places[index]]))
+    timed = sizes[chosen[: len(rates)]]
+    return np.exp(np.interp(np.log(flops), np.log(timed), np.log(rates))).tolist()
 
 
 def _batch(spec: RunSpec) -> int:
