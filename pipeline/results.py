@@ -26,6 +26,8 @@ from pipeline.planning.waivers import read_waivers, waived_runs
 WAIVED, MISSING = "waived", "missing"
 """The status of a run that a study goes on without, and of one that a partial report does not have yet."""
 NONE: Mapping[str, tuple[str, str]] = MappingProxyType({})
+VALUES = 1_000_000
+"""Losses, or sums over documents, of all runs that are computed at once."""
 EXCLUDED = ["run_id", "kind", "seed", "status", "reason"]
 
 
@@ -237,13 +239,16 @@ def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) ->
     comparisons x is the window's loss over the run's mean, less the average of that ratio over all runs.
     """
     errors = {}
+    layouts = {id(groups): groups for _, groups in windows.values()}.values()
+    most = 1 + max((int(groups.max()) for groups in layouts), default=0)
     for count in {len(losses) for losses, _ in windows.values()}:
+        size = max(1, VALUES // max(count, most))
         same = [run_id for run_id, (losses, _) in windows.items() if len(losses) == count]
         shared = np.zeros(count)
-        for batch in _batches(same):
+        for batch in _batches(same, size):
             shared = np.add.reduce([shared, *_ratios([windows[run_id][0] for run_id in batch])])
         shared /= len(same)
-        for batch in _batches(same):
+        for batch in _batches(same, size):
             losses, groups = map(np.stack, zip(*(windows[run_id] for run_id in batch), strict=True))
             ratios, means = _ratios(losses), np.array([results[run_id]["scalars"]["loss"] for run_id in batch])
             pairs = zip(means * _clustered(ratios, groups), means * _clustered(ratios - shared, groups), strict=True)
@@ -251,7 +256,7 @@ def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) ->
     return errors
 
 
-def _batches(run_ids: list[str], size: int = 256) -> Iterator[list[str]]:
+def _batches(run_ids: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(run_ids), size):
         yield run_ids[start : start + size]
 

@@ -91,3 +91,9 @@ def test_standard_errors_agree_with_a_bootstrap_over_documents(store):
         assert row["loss_se_level"] == pytest.approx(means[row["run_id"]].std(), rel=0.1)
         assert row["loss_se_compared"] == pytest.approx(row["loss"] * (relative[row["run_id"]] - shared).std(), rel=0.1)
         assert row["loss_se_compared"] < row["loss_se_level"] / 2
+
+
+def test_standard_errors_do_not_depend_on_how_many_runs_are_computed_at_once(store, monkeypatch):
+    runs, _ = collect(PLAN, store)
+    monkeypatch.setattr("pipeline.results.VALUES", 1)
+    assert collect(PLAN, store)[0].equals(runs)
