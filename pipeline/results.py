@@ -213,9 +213,9 @@ def _records(
         raise ValueError(
             f"runs/: {len(missing)} of {len(run_ids)} planned runs have no record: {', '.join(missing[:5])}"
         )
-    for start in range(0, len(run_ids), AT_ONCE):
+    for some in _batches(run_ids, AT_ONCE):
         batch = []
-        for run_id in run_ids[start : start + AT_ONCE]:
+        for run_id in some:
             if run_id in left_out:
                 status, reason = left_out[run_id]
                 batch.append((run_id, {"status": status, "reason": reason, "scalars": {}}, None))
@@ -239,8 +239,7 @@ def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) ->
     comparisons x is the window's loss over the run's mean, less the average of that ratio over all runs.
     """
     errors = {}
-    layouts = {id(groups): groups for _, groups in windows.values()}.values()
-    most = 1 + max((int(groups.max()) for groups in layouts), default=0)
+    most = 1 + max((int(groups.max()) for _, groups in windows.values()), default=0)
     for count in {len(losses) for losses, _ in windows.values()}:
         size = max(1, VALUES // max(count, most))
         same = [run_id for run_id, (losses, _) in windows.items() if len(losses) == count]
@@ -251,8 +250,8 @@ def _errors(windows: dict[str, tuple[np.ndarray, np.ndarray]], results: dict) ->
         for batch in _batches(same, size):
             losses, groups = map(np.stack, zip(*(windows[run_id] for run_id in batch), strict=True))
             ratios, means = _ratios(losses), np.array([results[run_id]["scalars"]["loss"] for run_id in batch])
-            pairs = zip(means * _clustered(ratios, groups), means * _clustered(ratios - shared, groups), strict=True)
-            errors |= zip(batch, ((float(level), float(compared)) for level, compared in pairs), strict=True)
+            level, compared = (means * _clustered(x, groups) for x in (ratios, ratios - shared))
+            errors |= zip(batch, zip(level.tolist(), compared.tolist(), strict=True), strict=True)
     return errors
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from pipeline.experiments.language_model.plan import size_from
 from pipeline.experiments.language_model.run import recipe_of
@@ -38,13 +39,13 @@ def measure(specs: Sequence[RunSpec]) -> list[float]:
     sizes, places = np.unique(flops, return_index=True)
     if NUM_STEPS * sizes[0] > MOST_SECONDS * peak:
         return [USUAL_PART * peak] * len(specs)
-    rates = [_timed(specs[places[0]])]
+    rates = [sizes[0] / _step_seconds(specs[places[0]], device)]
     num_short = max(1, int(np.count_nonzero(NUM_STEPS * sizes <= MOST_SECONDS * rates[0])))
     chosen = np.unique(np.linspace(0, num_short - 1, min(num_short, MOST_TIMED)).round().astype(int))
     for index in chosen[1:]:
         if NUM_STEPS * sizes[index] > MOST_SECONDS * rates[-1]:  # Muon's own work grows faster than the model's FLOPs
             break
-        rates.append(_timed(specs[places[index]]))
+        rates.append(sizes[index] / _step_seconds(specs[places[index]], device))
     timed = sizes[chosen[: len(rates)]]
     return np.exp(np.interp(np.log(flops), np.log(timed), np.log(rates))).tolist()
 
@@ -59,10 +60,10 @@ def _step_flops(spec: RunSpec) -> float:
     return float(size_from(spec.settings).flops_per_token * _batch(spec))
 
 
-def _timed(spec: RunSpec) -> float:
-    """FLOP/s in the fastest of a few steps on random tokens, after one to warm up."""
+def _step_seconds(spec: RunSpec, device: torch.device) -> float:
+    """Seconds of the fastest of a few steps on random tokens, after one to warm up."""
     recipe, tokens = recipe_of(spec), _batch(spec)
-    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, prepare_device())
+    engine = make_engine(recipe.shape, recipe.model, recipe.optimizer, recipe.seed, device)
     shape = (tokens // recipe.shape.context, recipe.shape.context + 1)
     windows = np.random.default_rng(0).integers(0, recipe.shape.vocab_size, shape)
     seconds = []
@@ -70,4 +71,4 @@ def _timed(spec: RunSpec) -> float:
         began = time.perf_counter()
         float(engine.step(windows, 1.0, tokens))
         seconds.append(time.perf_counter() - began)
-    return _step_flops(spec) / min(seconds[1:])
+    return min(seconds[1:])
