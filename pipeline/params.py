@@ -386,6 +386,18 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     return validated(path, read_tree(path, YAML(typ="safe")))
 
 
+def read_section(name: str, path: Path = Path("params.yaml")) -> Any:
+    """The section `name` of the parameters in `path`, validated alone: for the whole of it the laws' modules are
+    loaded, which takes half a second.
+
+    Raises ValueError as `read_params` does.
+    """
+    model = create_model(
+        "Part", __config__=ConfigDict(frozen=True), **{name: (Params.model_fields[name].annotation, ...)}
+    )
+    return getattr(_checked(path, model, read_tree(path, YAML(typ="safe"))), name)
+
+
 def read_tree(path: Path, yaml: YAML) -> Any:
     """The content of the file `path` as `yaml` gives it. Raises ValueError where there is none, or no YAML."""
     try:
@@ -400,8 +412,12 @@ def read_tree(path: Path, yaml: YAML) -> Any:
 
 def validated(path: Path, tree: object) -> Params:
     """`tree` as parameters. Raises ValueError with one line a fault: file `path`, field, value."""
+    return _checked(path, _with_laws(path, tree), tree)
+
+
+def _checked(path: Path, model: type[BaseModel], tree: object) -> Any:
     try:
-        return _with_laws(path, tree).model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown name alone tells more.
         unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from pipeline.collector import rare_collector
 from pipeline.execution.failures import disk_full
 
 
@@ -14,7 +15,8 @@ def run_stage(main: Callable[[], int | None]) -> int:
     ValueError and OSError are such faults; any other exception is a bug and keeps its traceback.
     """
     try:
-        return main() or 0
+        with rare_collector():
+            return main() or 0
     except (ValueError, OSError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1

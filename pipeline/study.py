@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpus.copies import publish_corpus
 from pipeline.corpus.shards import open_corpus
-from pipeline.execution.cluster import Cluster, check_address, num_workers
+from pipeline.execution.cluster import Cluster, num_workers
 from pipeline.execution.driver_lock import only_driver
-from pipeline.execution.executor import Executor, Policy
+from pipeline.execution.executor import Event, Executor, Policy
 from pipeline.execution.progress import Display
 from pipeline.execution.run_store import RunStore
 from pipeline.execution.throughput import Throughput
@@ -61,6 +63,11 @@ class Sorted:
     waived: dict[str, str]
     failed: dict[str, str]
 
+    @property
+    def new(self) -> bool:
+        """Whether there is anything to train."""
+        return any(self.held[spec.run_id] not in SETTLED for spec in self.ready)
+
 
 def sort_out(specs: list[RunSpec], store: RunStore) -> Sorted:
     """The runs of a plan, with those that a study leaves alone told apart: a run that failed waits for a decision."""
@@ -82,9 +89,8 @@ def make_bill(specs: list[RunSpec], store: RunStore) -> Bill:
 
 
 def _bill_of(runs: Sorted, store: RunStore) -> Bill:
-    new = any(runs.held[spec.run_id] not in SETTLED for spec in runs.ready)
-    throughput = Throughput(runs.ready if new else [], store)
-    basis = throughput.basis if new else "nothing to train"
+    throughput = Throughput(runs.ready if runs.new else [], store)
+    basis = throughput.basis if runs.new else "nothing to train"
     left_out = {"waived": len(runs.waived), "held up by a failure": len(runs.failed)}
     left_out = {what: number for what, number in left_out.items() if number}
     return draw_bill(runs.ready, runs.held.get, throughput.seconds, num_workers(), basis, left_out)
@@ -100,19 +106,23 @@ def train_runs(
     another driver trains on this store, ValueError or OSError before any training when the corpus is damaged, or the
     storage refuses it.
     """
-    with only_driver(store.root):
-        _set_damaged_aside(specs, store)
+    with only_driver(store.root), ExitStack() as stack:
         store.tidy()
-        runs = sort_out(specs, store)
-        if not all(runs.held[spec.run_id] in SETTLED for spec in runs.ready):
-            check_address()
+        runs, session = sort_out(specs, store), None
+        with ThreadPoolExecutor(1) as beside:  # reading all records takes a second or more, starting Ray three
+            check = beside.submit(store.all_damaged, [spec.run_id for spec in specs])
+            if runs.new:
+                session = stack.enter_context(_session(store, tokens, mirrored))
+        if damaged := check.result():
+            _set_aside(damaged, store)
+            runs = sort_out(specs, store)
         bill = _bill_of(runs, store)
         print(bill.summary, flush=True)
         for folder in ("runs", "telemetry"):
             (store.root / folder).mkdir(exist_ok=True)
         if not bill.new:
             return runs.failed
-        open_corpus(tokens)
+        cluster, track = session or stack.enter_context(_session(store, tokens, mirrored))
         policy = Policy(
             tokens.resolve(),
             settings.micro_batch_tokens,
@@ -123,14 +133,22 @@ def train_runs(
             settings.silence_seconds,
             settings.shard,
         )
-        mirror = run_mirror(store) if mirrored else nullcontext()
-        with Cluster() as cluster, Display(bill) as display, mirror as track:
-            watchers = (display, track) if track else (display,)
-            return runs.failed | Executor(runs.ready, store, cluster, policy, watchers, bill.seconds).run()
+        with Display(bill) as display:
+            return runs.failed | Executor(runs.ready, store, cluster, policy, (display, *track), bill.seconds).run()
 
 
-def _set_damaged_aside(specs: list[RunSpec], store: RunStore) -> None:
-    for run_id, why in store.all_damaged([spec.run_id for spec in specs]).items():
+@contextmanager
+def _session(
+    store: RunStore, tokens: Path, mirrored: bool
+) -> Iterator[tuple[Cluster, tuple[Callable[[Event], None], ...]]]:
+    """A cluster, and who else wants the executor's events: the mirror, which may still write while the cluster ends."""
+    open_corpus(tokens)
+    with run_mirror(store) if mirrored else nullcontext() as track, Cluster() as cluster:
+        yield cluster, (track,) if track else ()
+
+
+def _set_aside(damaged: dict[str, str], store: RunStore) -> None:
+    for run_id, why in damaged.items():
         print(f"damaged: {why}: it is done now, and the record is kept as {store.set_aside(run_id)}", flush=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.external.study import collect_external
-from pipeline.params import read_params
+from pipeline.params import read_section
 from pipeline.planning.table import read_plan
 from pipeline.results import collect_study, waived
 from pipeline.stage import run_stage
@@ -17,15 +17,15 @@ OUT = Path("results")
 
 def main() -> None:
     """Writes results/runs.parquet, runs.csv and curves.parquet, two tables a law in laws/, and external/ beside."""
-    params = read_params()
+    settings = read_section("collect")
     plan, specs = read_plan(Path("plan/runs.parquet"))
     store = RunStore(Path.cwd())
     laws = [spec for spec in specs if spec.experiment != LANGUAGE_MODEL]
     runs = collect_study(plan, laws, store, OUT, waived(specs, store.root))
-    runs.write_csv(OUT / "runs.csv", float_precision=params.collect.round_digits)
+    runs.write_csv(OUT / "runs.csv", float_precision=settings.round_digits)
     for status, count in runs.group_by("status").len().sort("status").iter_rows():
         print(f"{status}: {count} runs")
-    for line in collect_external(params.collect.external, OUT):
+    for line in collect_external(settings.external, OUT):
         print(line)
 
 

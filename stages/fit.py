@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.allocator import keep_freed_blocks
 from pipeline.external.study import judge_external
 from pipeline.params import read_params
 from pipeline.results import judge_study
@@ -15,6 +16,7 @@ RESULTS = Path("results")
 def main() -> None:
     """Writes results/findings.json, results/metrics.json and results/fit/<experiment>/<table>.csv; external runs in
     fit/external/."""
+    keep_freed_blocks()
     params = read_params()
     judge_study(params, RESULTS, params.laws.tested)
     judge_external(params.collect.external, params.fit, RESULTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.execution.run_store import RunStore
-from pipeline.params import read_params
+from pipeline.params import read_section
 from pipeline.planning.table import read_plan
 from pipeline.stage import run_stage
 from pipeline.storage import storage_uri
@@ -15,7 +15,7 @@ from pipeline.tracking import mirror
 
 def main() -> int:
     """Writes runs/ and telemetry/; 1 when a run has failed and is not waived, after the others are done."""
-    settings = read_params().train
+    settings = read_section("train")
     _, specs = read_plan(Path("plan/runs.parquet"))
     failed = train_runs(specs, RunStore(Path.cwd(), storage_uri()), settings, Path("data/tokens"))
     mirror("plan", "train")

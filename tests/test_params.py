@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pipeline.params import Params, SizesByTokens, read_params
+from pipeline.params import Params, SizesByTokens, read_params, read_section
 from tests.small_study import LAW, SMALL
 
 
@@ -79,3 +79,20 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nothing\.yaml: no such file"):
         read_params(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("name", [name for name in Params.model_fields if name != "laws"])
+def test_a_section_alone_is_that_of_the_whole(tmp_path, name):
+    path = edited(tmp_path, "retries: 2", "retries: 1")
+    whole = read_params(path)
+    if name in whole.model_fields_set:
+        assert read_section(name, path) == getattr(whole, name)
+
+
+def test_faults_of_a_section_alone_are_named(tmp_path):
+    path = edited(tmp_path, "retries: 2", "retires: 2")
+    with pytest.raises(ValueError, match=r"params\.yaml: train\.retires: unknown key \(value 2\)"):
+        read_section("train", path)
+    with pytest.raises(ValueError, match=r"params\.yaml: publish: missing"):
+        read_section("publish", path)
+    assert read_section("study", path).name

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_NUMBERS = (
+    "pipeline.allocator",
     "pipeline.experiments.experiment",
     "pipeline.experiments.law",
     "pipeline.params",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.execution.run_store import RunStore
-from pipeline.params import read_params
+from pipeline.params import read_section
 from pipeline.planning.run_spec import SETTLED, digest
 from pipeline.reporting.provenance import read_commit
 from pipeline.storage import storage_uri
@@ -130,8 +130,7 @@ class Study:
     """The study at `root` and its MLflow store, which is opened at the first use of `mlflow`."""
 
     def __init__(self, root: Path):
-        params = read_params(root / "params.yaml")
-        self.root, self.name, self.uri = root, params.study.name, tracking_uri(root)
+        self.root, self.name, self.uri = root, read_section("study", root / "params.yaml").name, tracking_uri(root)
         self.store = RunStore(root, storage_uri())
 
     @cached_property

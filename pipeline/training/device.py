@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -14,16 +12,15 @@ import scipy.linalg.cython_blas
 import torch
 from threadpoolctl import threadpool_limits
 
-GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_THRESHOLD = -1, -3
+from pipeline.allocator import keep_freed_blocks
 
 
 def prepare_device(sharded: bool = False) -> torch.device:
     """The GPU given to this process, else the CPU with one thread; called once in a worker.
 
     One thread a worker, in torch and in the BLAS of compiled code, makes results independent of how many workers there
-    are; a GPU gives the same bits every time too. On Linux, the process keeps the blocks that it frees: the kernel
-    would otherwise map and zero activations of a few hundred kB again in every step, which costs small models 10 to
-    20 % of their time. Of a `sharded` model it keeps none from 1 MB on: matrices that come and go would leave holes.
+    are; a GPU gives the same bits every time too. Freed blocks are kept, of a `sharded` model none from 1 MB on:
+    matrices that come and go would leave holes.
     """
     torch.utils.deterministic.fill_uninitialized_memory = False
     if torch.cuda.is_available():
@@ -35,10 +32,7 @@ def prepare_device(sharded: bool = False) -> torch.device:
     threadpool_limits(1, user_api="blas")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None)
-        library.mallopt(GLIBC_MMAP_THRESHOLD, 1 << (20 if sharded else 25))
-        library.mallopt(GLIBC_TRIM_THRESHOLD, 1 << 30)
+    keep_freed_blocks(1 << (20 if sharded else 25))
     return torch.device("cpu")
 
 
