@@ -10,8 +10,8 @@ from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.experiments.language_model.describe import describe
 from pipeline.experiments.language_model.draw import draw
 from pipeline.params import Params
+from pipeline.reporting.drawn import Drawn
 from pipeline.reporting.inputs import read_inputs
-from pipeline.reporting.law_parts import law_part
 from pipeline.reporting.provenance import read_provenance
 from pipeline.reporting.report import Part, build_page, write_page
 from pipeline.reporting.tuning import tuning
@@ -30,8 +30,9 @@ def write_report(params: Params, root: Path, project: Path, remarks: Sequence[st
         chapter, in_short=(*remarks, *chapter.in_short), abstract=(*chapter.abstract, *tuning(inputs.experiments)[0])
     )
     parts = [Part(chapter, draw(judged["summary"], tables, inputs.runs, inputs.curves))]
+    drawn = Drawn(root)
     laws = [
-        law_part(name, inputs.experiments[name], inputs.tables[name], root / "results")
+        drawn.part(name, inputs.experiments[name], inputs.tables[name])
         for name in params.laws.tested
         if name in inputs.experiments
     ]
