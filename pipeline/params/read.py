@@ -1,0 +1,118 @@
+"""params.yaml, read and validated."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, create_model
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.params.corpus import Prepare
+from pipeline.params.language_model import LanguageModel
+from pipeline.params.section import Section
+from pipeline.params.stages import Collect, Fit, Publish, Report, Study, Train
+
+LAWS = "pipeline.experiments.laws"
+"""The package of the laws of learning mechanics: class Settings of module <name> reads the section `laws.<name>`."""
+
+
+class Laws(Section):
+    """The laws of learning mechanics to be tested beside the scaling study: one field a law of params.yaml."""
+
+    @property
+    def tested(self) -> dict[str, Section]:
+        """The settings of every law that is on, by name, in the order of params.yaml."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name).on}
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    study: Study
+    prepare: Prepare
+    language_model: LanguageModel
+    laws: Laws = Laws()
+    train: Train
+    collect: Collect
+    fit: Fit
+    report: Report
+    publish: Publish = Publish()
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """The validated parameters of the study in `path`.
+
+    Raises ValueError with one line a fault: file, field, value.
+    """
+    return validated(path, read_tree(path, YAML(typ="safe")))
+
+
+def read_section(name: str, path: Path = Path("params.yaml")) -> Any:
+    """The section `name` of the parameters in `path`, validated alone: for the whole of it the laws' modules are
+    loaded, which takes half a second.
+
+    Raises ValueError as `read_params` does.
+    """
+    alone = create_model("Part", **{name: (Params.model_fields[name].annotation, ...)})
+    return getattr(_checked(path, alone, read_tree(path, YAML(typ="safe"))), name)
+
+
+def read_tree(path: Path, yaml: YAML) -> Any:
+    """The content of the file `path` as `yaml` gives it. Raises ValueError where there is none, or no YAML."""
+    try:
+        return yaml.load(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{path}:{place} not YAML: {getattr(error, 'problem', error)}") from None
+
+
+def validated(path: Path, tree: object) -> Params:
+    """`tree` as parameters. Raises ValueError with one line a fault: file `path`, field, value."""
+    return _checked(path, _with_laws(path, tree), tree)
+
+
+def _checked(path: Path, model: type[BaseModel], tree: object) -> Any:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the unknown name alone tells more.
+        unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]
+        raise ValueError("\n".join(_fault(path, fault) for fault in unknown or error.errors())) from None
+
+
+def _with_laws(path: Path, tree: object) -> type[Params]:
+    """Params with a field for each law that `tree` names."""
+    named = tree.get("laws") if isinstance(tree, dict) else None
+    if not isinstance(named, dict):
+        return Params
+    for name in named:
+        if not isinstance(name, str) or not name.isidentifier() or find_spec(f"{LAWS}.{name}") is None:
+            raise ValueError(f"{path}: laws.{name}: no such law (value {named[name]!r}); `study laws` lists them")
+    return _params_of(tuple(named))
+
+
+@lru_cache
+def _params_of(laws: tuple[str, ...]) -> type[Params]:
+    """The class of parameters with these laws, the same one each time, so that equal parameters are equal."""
+    fields = {name: (import_module(f"{LAWS}.{name}").Settings, ...) for name in laws}
+    return create_model("Params", __base__=Params, laws=(create_model("Laws", __base__=Laws, **fields), ...))
+
+
+def _fault(path: Path, fault: dict) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    if fault["type"] == "extra_forbidden":
+        return f"{path}: {place}: unknown key (value {fault['input']!r})"
+    if fault["type"] == "missing":
+        return f"{path}: {place}: missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{path}: {place}.{message}"
+    return f"{path}: {place}: {message} (value {fault['input']!r})"
