@@ -41,7 +41,7 @@ def _run(params, plans: dict, store) -> dict[str, str]:
     """Trains, judges and draws the laws of `plans`; run_id -> reason of the runs that failed, whose laws stay as they
     were."""
     from pipeline.reporting.inputs import read_tables
-    from pipeline.reporting.law_parts import law_part
+    from pipeline.reporting.law_parts import draw_law, law_part
     from pipeline.reporting.report import files_of, write_files
     from pipeline.results import collect_laws, judge_law, read_findings, waived, write_judgements
     from pipeline.study import train_runs
@@ -53,7 +53,8 @@ def _run(params, plans: dict, store) -> dict[str, str]:
     write_judgements({name: judge_law(params, name, RESULTS) for name in whole}, RESULTS)
     judged = read_findings(RESULTS)
     for name in whole:
-        part = law_part(name, judged[name], read_tables(RESULTS / "fit" / name), RESULTS)
+        figures = draw_law(name, judged[name]["summary"], read_tables(RESULTS / "fit" / name), RESULTS)
+        part = law_part(name, judged[name], figures)
         write_files(REPORTS, files_of(part.figures, [part.findings]))
     return failed
 

@@ -1,12 +1,12 @@
-"""Laws' parts of the page as they were drawn before, for as long as nothing that they are drawn from changes."""
+"""Laws' figures as they were drawn before, for as long as nothing that they are drawn from changes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pickle
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -15,39 +15,38 @@ from typing import Any
 import polars as pl
 
 from pipeline.experiments.experiment import LANGUAGE_MODEL, reads
-from pipeline.reporting.law_parts import LawPart, law_part
+from pipeline.reporting.chapter import Figure
+from pipeline.reporting.law_parts import draw_law
 
 CODE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("matplotlib", "numpy", "polars")
+FIGURES = "figures.json"
 
 
 class Drawn:
-    """Parts kept in scratch/drawn of the study in `root`, one a law.
+    """Figures kept in scratch/drawn of the study in `root`, a folder a law.
 
-    A new token count of the scaling study changes hardly any law, and drawing them all takes three seconds. What is
-    kept is named after a digest of all that a part is made from: its findings, its tables, its runs, the code of the
+    A new token count of the scaling study changes hardly any law, and drawing them all takes three seconds. A folder is
+    named after a digest of all that its figures are drawn from: the law's findings, tables and runs, the code of the
     whole pipeline, and the versions of LIBRARIES.
     """
 
     def __init__(self, root: Path):
         self.results, self.folder = root / "results", root / "scratch/drawn"
 
-    def part(self, name: str, judged: Mapping[str, Any], tables: dict[str, pl.DataFrame]) -> LawPart:
-        """The part of the law `name`, as by `law_part`."""
-        path = self.folder / f"{name}-{self._digest(name, judged)}.pickle"
-        if path.exists():
-            return pickle.loads(path.read_bytes())
-        part = law_part(name, judged, tables, self.results)
+    def figures(self, name: str, judged: Mapping[str, Any], tables: dict[str, pl.DataFrame]) -> Sequence[Figure]:
+        """The figures of the law `name`, as by `draw_law`."""
+        folder = self.folder / f"{name}-{self._digest(name, judged)}"
+        if folder.exists():
+            return _read(folder)
+        drawn = draw_law(name, judged["summary"], tables, self.results)
         self.folder.mkdir(parents=True, exist_ok=True)
         for older in self.folder.glob(f"{name}-*"):
-            older.unlink()
-        partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
-            file.write(pickle.dumps(part))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-        return part
+            shutil.rmtree(older)
+        partial = folder.with_suffix(".partial")
+        _write(partial, drawn)
+        partial.rename(folder)
+        return drawn
 
     def _digest(self, name: str, judged: Mapping[str, Any]) -> str:
         total = hashlib.sha256(self._code)
@@ -59,14 +58,30 @@ class Drawn:
 
     @cached_property
     def _code(self) -> bytes:
-        return b"".join(self._pieces())
+        return b"".join(_pieces())
 
-    def _pieces(self) -> Iterator[bytes]:
-        for library in LIBRARIES:
-            yield _sealed(library, version(library).encode())
-        for path in sorted(CODE.rglob("*.py")):
-            yield _sealed(str(path.relative_to(CODE)), path.read_bytes())
+
+def _pieces() -> Iterator[bytes]:
+    for library in LIBRARIES:
+        yield _sealed(library, version(library).encode())
+    for path in sorted(CODE.rglob("*.py")):
+        yield _sealed(str(path.relative_to(CODE)), path.read_bytes())
 
 
 def _sealed(name: str, data: bytes) -> bytes:
     return f"{name}\0{hashlib.sha256(data).hexdigest()}\0".encode()
+
+
+def _write(folder: Path, figures: Sequence[Figure]) -> None:
+    """One JSON file of everything but the tables, which are parquet."""
+    folder.mkdir()
+    for figure in figures:
+        figure.table.write_parquet(folder / f"{figure.name}.parquet")
+    words = [field.name for field in fields(Figure) if field.name != "table"]
+    values = [{name: getattr(figure, name) for name in words} for figure in figures]
+    (folder / FIGURES).write_text(json.dumps(values), encoding="utf-8")
+
+
+def _read(folder: Path) -> list[Figure]:
+    values = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
+    return [Figure(**value, table=pl.read_parquet(folder / f"{value['name']}.parquet")) for value in values]

@@ -44,12 +44,16 @@ class LawPart:
     figures: tuple[Figure, ...]
 
 
-def law_part(name: str, judged: Mapping[str, Any], tables: dict[str, pl.DataFrame], results: Path) -> LawPart:
-    """The part of the law `name`: `judged` as in findings.json, its `tables`, and its runs in the folder `results`."""
+def draw_law(name: str, summary: Mapping[str, Any], tables: dict[str, pl.DataFrame], results: Path) -> Sequence[Figure]:
+    """The figures of the law `name` from its `summary` and `tables`, and its runs in the folder `results`."""
+    return step(name, "draw")(summary, tables, *law_tables(name, results))
+
+
+def law_part(name: str, judged: Mapping[str, Any], figures: Sequence[Figure]) -> LawPart:
+    """The part of the law `name` with its `figures`: `judged` as in findings.json."""
     title, docstring = described(name)
     summary, findings = judged["summary"], judged["findings"]
     caption = "Every claim of this law, the ends of its regime, and controls: settings at which it should fail."
-    figures = step(name, "draw")(summary, tables, *law_tables(name, results))
     rows = [_row(one, {figure.name for figure in figures}) for one in findings]
     shown = _table(f"{name}_findings", f"{title}: what was tested", caption, rows, findings)
     return LawPart(name, title, paragraphs(docstring), tuple(summary["says"]), overall(findings), shown, tuple(figures))

@@ -12,6 +12,7 @@ from pipeline.experiments.language_model.draw import draw
 from pipeline.params import Params
 from pipeline.reporting.drawn import Drawn
 from pipeline.reporting.inputs import read_inputs
+from pipeline.reporting.law_parts import law_part
 from pipeline.reporting.provenance import read_provenance
 from pipeline.reporting.report import Part, build_page, write_page
 from pipeline.reporting.tuning import tuning
@@ -32,9 +33,9 @@ def write_report(params: Params, root: Path, project: Path, remarks: Sequence[st
     parts = [Part(chapter, draw(judged["summary"], tables, inputs.runs, inputs.curves))]
     drawn = Drawn(root)
     laws = [
-        drawn.part(name, inputs.experiments[name], inputs.tables[name])
+        law_part(name, said, drawn.figures(name, said, inputs.tables[name]))
         for name in params.laws.tested
-        if name in inputs.experiments
+        if (said := inputs.experiments.get(name))
     ]
     page = build_page(params, inputs, parts, laws, read_provenance(project))
     write_page(root / "reports", page)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.experiments.experiment import known_laws
 from pipeline.params import LAWS, Section, read_params
 from pipeline.reporting.inputs import read_tables
-from pipeline.reporting.law_parts import law_part
+from pipeline.reporting.law_parts import draw_law, law_part
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,8 @@ def test_the_default_study_tests_every_law():
 @pytest.mark.parametrize("law", known_laws())
 def test_the_published_findings_of_a_law_have_their_figures(law):
     judged = json.loads((ROOT / "results/findings.json").read_text())["experiments"][law]
-    part = law_part(law, judged, read_tables(ROOT / "results/fit" / law), ROOT / "results")
+    figures = draw_law(law, judged["summary"], read_tables(ROOT / "results/fit" / law), ROOT / "results")
+    part = law_part(law, judged, figures)
     names = [figure.name for figure in part.figures]
     assert 1 <= len(names) == len(set(names))
     assert all(name.startswith(law) for name in names)
