@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from benchmarks import ONE_THREAD
 from benchmarks.stopwatch import rounded
-from pipeline.execution.cluster import num_workers
+from pipeline.execution.placement import num_workers
 from pipeline.params import read_params
 from pipeline.planning.bill import critical_path
 from pipeline.planning.run_spec import RunSpec

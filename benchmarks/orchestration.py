@@ -59,8 +59,9 @@ def in_a_copy(law: str, module: str, num_runs: int) -> dict:
 
 def carry_out(num_runs: int, root: Path) -> dict[str, float]:
     """The same figures for one pass in this process, whose store is `root`."""
-    from pipeline.execution.cluster import Cluster, num_workers
+    from pipeline.execution.cluster import Cluster
     from pipeline.execution.executor import Executor, Policy
+    from pipeline.execution.placement import num_workers
     from pipeline.execution.progress import Display
     from pipeline.execution.run_store import RunStore
     from pipeline.execution.throughput import Throughput

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pipeline.corpus.shards import open_corpus
+from pipeline.driver import train_runs
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import CorpusFacts
 from pipeline.experiments.language_model.plan import plan
 from pipeline.params import LanguageModel, Params
 from pipeline.planning.run_spec import RunSpec
-from pipeline.study import train_runs
 
 LEAST_STEPS = 32
 """A batch that leaves fewer steps is not tried."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
-from pipeline.external.study import collect_external
+from pipeline.external.collect import collect_external
 from pipeline.params import read_section
 from pipeline.planning.table import read_plan
 from pipeline.results import collect_study, waived

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.allocator import keep_freed_blocks
-from pipeline.external.study import judge_external
+from pipeline.external.judge import judge_external
 from pipeline.params import read_params
 from pipeline.results import judge_study
 from pipeline.stage import run_stage

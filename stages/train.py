@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.driver import tell_failed, train_runs
 from pipeline.execution.run_store import RunStore
 from pipeline.params import read_section
 from pipeline.planning.table import read_plan
 from pipeline.stage import run_stage
 from pipeline.storage import storage_uri
-from pipeline.study import tell_failed, train_runs
 from pipeline.tracking import mirror
 
 

@@ -18,11 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """1 when a run failed, else 0."""
+    from pipeline.driver import tell_failed
     from pipeline.execution.run_store import RunStore
     from pipeline.experiments.experiment import known_laws
     from pipeline.params import read_params
     from pipeline.storage import storage_uri
-    from pipeline.study import plan_laws, tell_failed
+    from pipeline.study import plan_laws
 
     known, params = known_laws(), read_params()
     unknown = [name for name in arguments.names if name not in known]
@@ -40,11 +41,11 @@ def command(arguments: argparse.Namespace) -> int:
 def _run(params, plans: dict, store) -> dict[str, str]:
     """Trains, judges and draws the laws of `plans`; run_id -> reason of the runs that failed, whose laws stay as they
     were."""
+    from pipeline.driver import train_runs
     from pipeline.reporting.inputs import read_tables
     from pipeline.reporting.law_parts import draw_law, law_part
     from pipeline.reporting.report import files_of, write_files
     from pipeline.results import collect_laws, judge_law, read_findings, waived, write_judgements
-    from pipeline.study import train_runs
 
     specs = [spec for runs in plans.values() for spec in runs]
     failed = train_runs(specs, store, params.train, TOKENS)

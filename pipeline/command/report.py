@@ -36,7 +36,8 @@ def command(arguments: argparse.Namespace) -> None:
     """
     from pipeline.execution.run_store import RunStore
     from pipeline.experiments.experiment import reads
-    from pipeline.external.study import collect_external, judge_external
+    from pipeline.external.collect import collect_external
+    from pipeline.external.judge import judge_external
     from pipeline.params import read_params
     from pipeline.planning.run_spec import SETTLED
     from pipeline.planning.table import read_plan

@@ -31,7 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.execution.failures import Failure, failure_of
 from pipeline.execution.gpu_sharing import shared_gpus
-from pipeline.execution.placement import Capacity, Request
+from pipeline.execution.placement import Capacity, Request, num_workers
 from pipeline.execution.work import begin
 from pipeline.experiments.experiment import Progress, RunContext, RunResult
 from pipeline.planning.run_spec import RunSpec
@@ -45,19 +45,6 @@ LOOK_SECONDS = 5.0
 MOST_UNANSWERED = 3
 """So often in a row that may fail: a head can come back. Ray itself ends the process after a minute without one."""
 KEPT = "finished runs are kept, run the study again"
-
-
-def num_workers() -> int:
-    """Runs trained at once on this machine: STUDY_WORKERS, else its cores.
-
-    Raises ValueError when STUDY_WORKERS is not a positive whole number.
-    """
-    text = os.environ.get("STUDY_WORKERS", "")
-    if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise ValueError(f"environment: STUDY_WORKERS: {text!r} is not a positive whole number")
-    return int(text)
 
 
 def check_address() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from pipeline.experiments.experiment import step
@@ -13,6 +14,19 @@ USABLE = 0.9
 """The part of a GPU's memory that estimates may fill."""
 LEAST_MICRO_BATCH = 64
 """Tokens; a micro-batch is not halved below it."""
+
+
+def num_workers() -> int:
+    """Runs trained at once on this machine: STUDY_WORKERS, else its cores.
+
+    Raises ValueError when STUDY_WORKERS is not a positive whole number.
+    """
+    text = os.environ.get("STUDY_WORKERS", "")
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError(f"environment: STUDY_WORKERS: {text!r} is not a positive whole number")
+    return int(text)
 
 
 @dataclass(frozen=True)

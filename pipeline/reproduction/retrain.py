@@ -14,6 +14,7 @@ import fsspec
 import polars as pl
 
 from pipeline.corpus.prepare import prepare_corpus
+from pipeline.driver import train_runs
 from pipeline.execution.digests import DIGESTS
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
@@ -24,7 +25,7 @@ from pipeline.planning.table import PLANNED, plan_table
 from pipeline.reproduction.compare import Outcome, outcome, worst
 from pipeline.reproduction.noise import LawNoise, StudyNoise, replaced
 from pipeline.reproduction.published import Tables, published_tables, recorded_tables
-from pipeline.study import plan_runs, train_runs
+from pipeline.study import plan_runs
 
 ALWAYS_FIXED = ("run_id", "kind", "seed", "status")
 UNPLANNED = "params.yaml, this corpus and this code do not plan it: it was made by others"

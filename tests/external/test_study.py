@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.external.study import collect_external, judge_external
+from pipeline.external.collect import collect_external
+from pipeline.external.judge import judge_external
 from pipeline.params import External, Fit, read_params
 from tests.command.known_laws import TRUTH, design, loss, noise
 from tests.small_study import SMALL

@@ -6,7 +6,8 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster as Nodes
 
-from pipeline.execution.cluster import Cluster, num_workers
+from pipeline.execution.cluster import Cluster
+from pipeline.execution.placement import num_workers
 from tests.faults.project import make_troubled, of_stage, output_of, record, run_stage, say, start, study, wait_for
 
 STORE_BYTES = 80 << 20

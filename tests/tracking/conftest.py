@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import CorpusFacts, RunResult
 from pipeline.experiments.language_model.plan import describe, plan
-from pipeline.external.study import collect_external
+from pipeline.external.collect import collect_external
 from pipeline.params import read_params
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import plan_table

@@ -1,4 +1,4 @@
-"""Runs from elsewhere beside a study: `collect.external` in params.yaml.
+"""Runs from elsewhere beside a study, `collect.external` in params.yaml: collected as results/external/.
 
 They are collected, fitted and reported each by itself; the study's own law never sees them, since their losses are of
 another corpus and tokenizer.
@@ -16,21 +16,17 @@ import numpy as np
 import polars as pl
 
 from pipeline.external.choice import form_of, law_key
-from pipeline.external.entry import as_fields, choice_of
-from pipeline.external.fit_table import Fitted, fit_table, quantities
+from pipeline.external.entry import as_fields
 from pipeline.external.read_runs import columns_of, further_columns, read_runs
 from pipeline.external.table_file import Sheet, labels, numbers, read_sheet
 from pipeline.external.where import Condition, chosen
-from pipeline.params import External, Fit
-from pipeline.results import write_findings
+from pipeline.params import External
 
 FOLDER = "external"
 """In results/ and in results/fit/; also the key in findings.json."""
 SOURCES = "sources.json"
 COLUMNS = {"N": "N", "D": "D", "C": "C", "L": "loss"}
 """Letter -> its column in results/external/<name>.parquet, beside name, role, row and those that the law needs."""
-UNTOLD = ("table", "columns", "draws", "predictor", "compared")
-"""Of a fit's result, what findings.json does not repeat."""
 
 
 def collect_external(entries: Sequence[External], results: Path) -> list[str]:
@@ -57,24 +53,6 @@ def collect_external(entries: Sequence[External], results: Path) -> list[str]:
     return said
 
 
-def judge_external(entries: Sequence[External], fit: Fit, results: Path) -> None:
-    """Writes what the collected tables say, each by its own law: findings.json and fit/external/<name>/*.csv."""
-    shutil.rmtree(results / "fit" / FOLDER, ignore_errors=True)
-    said = {}
-    sources = {one["name"]: one for one in json.loads((results / FOLDER / SOURCES).read_text(encoding="utf-8"))}
-    for entry in entries:
-        frame = pl.read_parquet(results / FOLDER / f"{entry.name}.parquet")
-        sheet = Sheet(entry.path, frame, frame["row"].to_numpy(), tuple(sources[entry.name]["notes"]))
-        fitted = fit_table(sheet, choice_of(entry, fit))
-        said[entry.name] = {key: value for key, value in fitted.result.items() if key not in UNTOLD}
-        said[entry.name]["path"] = entry.path
-        folder = results / "fit" / FOLDER / entry.name
-        folder.mkdir(parents=True)
-        for name, table in _tables(fitted).items():
-            table.write_csv(folder / f"{name}.csv")
-    write_findings(results, external=said)
-
-
 def _canonical(sheet: Sheet, entry: External) -> pl.DataFrame:
     """The rows under the names of COLUMNS, those that are given, with what the law needs beside them."""
     form = form_of(law_key(entry.law))
@@ -91,18 +69,3 @@ def _canonical(sheet: Sheet, entry: External) -> pl.DataFrame:
     for name, column in more.items():
         columns[name] = labels(sheet, column) if name == "recipe" else numbers(sheet, column)
     return pl.DataFrame(columns)
-
-
-def _tables(fitted: Fitted) -> dict[str, pl.DataFrame]:
-    """The csv tables of a fit: its points, its parameters, and where there are any its minima and published numbers."""
-    result = fitted.result
-    rows = [
-        {"parameter": name, "value": value, "standard_error": error, "low": low, "high": high}
-        for name, (value, error, interval) in quantities(result).items()
-        for low, high in [interval or (None, None)]
-    ]
-    kinds = dict.fromkeys(("value", "standard_error", "low", "high"), pl.Float64)
-    tables = {"points": fitted.points, "parameters": pl.DataFrame(rows, schema={"parameter": pl.String} | kinds)}
-    if result["minima"]:
-        tables["minima"] = pl.DataFrame(result["minima"], infer_schema_length=None)
-    return tables
