@@ -3,10 +3,11 @@
 As many processes as the study has workers train the same thing at the same time, each on one thread (or the GPU, with
 one process), through `pipeline.training.trainer.train`. A measurement is the difference of a longer and a shorter run
 on one batch size, so that what a run costs besides its steps falls out; the mix of batch sizes of a width's whole tree
-(trunk and cooldowns) weighs them. The peak is that of torch.mm, measured in the same way in the same round: 1024^3 in
-fp32 on the CPU, 8192^3 in bfloat16 on a GPU. FLOPs are those of the model (models/size.py): the optimiser's count as
-none, so `gemm_fraction`, the least over the widths of 100,000 parameters and up, is a model FLOP utilisation. Beside it
-stands the fraction with the products of Newton-Schulz counted, and the fraction that would be 1 with them: the bound.
+(trunk and cooldowns) weighs them. The peak is that of torch.mm or of the BLAS of the compiled step, whichever is
+faster, measured in the same way in the same round: 1024^3 in fp32 on the CPU, 8192^3 in bfloat16 on a GPU. FLOPs are
+those of the model (models/size.py): the optimiser's count as none, so `gemm_fraction`, the least over the widths of
+100,000 parameters and up, is a model FLOP utilisation. Beside it stands the fraction with the products of Newton-Schulz
+counted, and the fraction that would be 1 with them: the bound.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import multiprocessing
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
@@ -37,6 +39,7 @@ from pipeline.params import Batch, LanguageModel, Train, read_params
 from pipeline.training import trainer
 from pipeline.training.device import prepare_device
 from pipeline.training.optimizer import COEFFICIENTS
+from pipeline.training.peak import products
 from pipeline.training.schedule import Course, batch_tokens
 
 NUM_ROUNDS = 5
@@ -162,20 +165,21 @@ def _train(
 
 
 def _product(device: torch.device) -> float:
-    """FLOP/s of a large matrix product on `device`."""
-    gpu = device.type == "cuda"
-    n, kind = (8192, torch.bfloat16) if gpu else (1024, torch.float32)
-    a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
-    out, count = torch.mm(a, b), 0
-    wait = torch.cuda.synchronize if gpu else (lambda: None)
-    wait()
-    began = perf_counter()
-    while perf_counter() - began < SECONDS:
-        for _ in range(5):
-            torch.mm(a, b, out=out)
-        wait()
+    """FLOP/s of a large matrix product on `device`, by the fastest library."""
+    size, ways = products(device)
+    return max(2 * size**3 / _pace(way, SECONDS / len(ways)) for way in ways)
+
+
+def _pace(multiply: Callable[[], float], seconds: float) -> float:
+    """Seconds a product, on average over about so many seconds."""
+    float(multiply())
+    began, count = perf_counter(), 0
+    while perf_counter() - began < seconds:
+        for _ in range(4):
+            multiply()
+        float(multiply())
         count += 5
-    return 2 * n**3 * count / (perf_counter() - began)
+    return (perf_counter() - began) / count
 
 
 def measure_training(root: Path = Path(), num_rounds: int = NUM_ROUNDS) -> dict:

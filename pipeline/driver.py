@@ -33,6 +33,8 @@ def train_runs(
     """
     with only_driver(store.root), ExitStack() as stack:
         store.tidy()
+        for folder in ("runs", "telemetry"):
+            (store.root / folder).mkdir(exist_ok=True)
         runs, session = sort_out(specs, store), None
         with ThreadPoolExecutor(1) as beside:  # reading all records takes a second or more, starting Ray three
             check = beside.submit(store.all_damaged, [spec.run_id for spec in specs])
@@ -43,8 +45,6 @@ def train_runs(
             runs = sort_out(specs, store)
         bill = bill_of(runs, store)
         print(bill.summary, flush=True)
-        for folder in ("runs", "telemetry"):
-            (store.root / folder).mkdir(exist_ok=True)
         if not bill.new:
             return runs.failed
         cluster, track = session or stack.enter_context(_session(store, tokens, mirrored))

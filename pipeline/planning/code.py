@@ -15,6 +15,7 @@ WITHOUT_NUMBERS = (
     "pipeline.experiments.law",
     "pipeline.params",
     "pipeline.planning",
+    "pipeline.training.peak",
 )
 """Modules that only carry values from here to there."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 
 import scipy.linalg.cython_blas
 import torch
@@ -39,27 +37,6 @@ def prepare_device(sharded: bool = False) -> torch.device:
 def arithmetic(device: torch.device) -> AbstractContextManager:
     """bfloat16 autocast on CUDA, fp32 on the CPU."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
-@lru_cache
-def matrix_product_rate(device: torch.device) -> float:
-    """FLOP/s of large square matrix products on `device`, in the arithmetic of training: the most a run could reach.
-
-    The best of several, measured once in a process: 1,024^3 in fp32 on a CPU thread, ten times 8,192^3 in bfloat16 on
-    CUDA.
-    """
-    gpu = device.type == "cuda"
-    size, kind, count = (8192, torch.bfloat16, 10) if gpu else (1024, torch.float32, 1)
-    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-    product = left @ right
-    seconds = []
-    for _ in range(8):
-        began = time.perf_counter()
-        for _ in range(count):
-            torch.mm(left, right, out=product)
-        float(product[0, 0])
-        seconds.append(time.perf_counter() - began)
-    return count * 2 * size**3 / min(seconds)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

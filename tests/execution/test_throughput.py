@@ -9,7 +9,8 @@ from pipeline.execution.run_store import RunStore
 from pipeline.execution.throughput import Throughput
 from pipeline.experiments.language_model.measure import MOST_TIMED, USUAL_PART, measure
 from pipeline.planning.run_spec import RunSpec
-from pipeline.training.device import matrix_product_rate, prepare_device
+from pipeline.training.device import prepare_device
+from pipeline.training.peak import matrix_product_rate
 from tests.execution.conftest import make_specs
 
 WIDTHS = range(16, 16 * 2 * MOST_TIMED, 16)

@@ -49,7 +49,8 @@ def test_a_table_is_collected_with_its_rows_and_fitted_as_study_fit_does(folder,
     assert collected.sort("N")["loss"].to_list() == ROWS.sort("size")["loss"].to_list()
     judge_external(entries, FIT, folder / "results")
     found = json.loads((folder / "results/findings.json").read_text(encoding="utf-8"))["external"]["theirs"]
-    same = study("fit", "external/theirs.csv", "--N", "size", "--where", "loss<50", "--bootstrap", 200, "--seed", 0)
+    words = ("--N", "size", "--where", "loss<50", "--bootstrap", 200, "--seed", 0, "--starts", FIT.num_starts)
+    same = study("fit", "external/theirs.csv", *words)
     for key in ("params", "intervals", "objective", "warnings", "span", "notes", "num_runs", "holdout"):
         assert found[key] == same.json[key], key
     assert all(found["intervals"][name][0] < value < found["intervals"][name][1] for name, value in TRUTH.items())

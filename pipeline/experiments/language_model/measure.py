@@ -11,8 +11,9 @@ import torch
 from pipeline.experiments.language_model.plan import size_from
 from pipeline.experiments.language_model.run import recipe_of
 from pipeline.planning.run_spec import RunSpec
-from pipeline.training.device import give_back_memory, matrix_product_rate, prepare_device
+from pipeline.training.device import give_back_memory, prepare_device
 from pipeline.training.engine import make_engine
+from pipeline.training.peak import matrix_product_rate
 from pipeline.training.schedule import batch_tokens
 
 NUM_STEPS = 4

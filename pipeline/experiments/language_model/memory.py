@@ -7,7 +7,7 @@ from pipeline.planning.run_spec import RunSpec
 
 PROCESS_BYTES = 1 << 30
 """CUDA context and kernels in one process (0.55 GB on an H200), the workspaces of cuBLAS (33 MB for each of two
-streams) and the matrices of training/device.matrix_product_rate (0.4 GB, for a moment)."""
+streams) and the matrices of training/peak.matrix_product_rate (0.4 GB, for a moment)."""
 
 
 def memory(spec: RunSpec, micro_batch_tokens: int, shards: int = 1) -> int:

@@ -14,7 +14,8 @@ from pipeline.params import Batch, Evaluation, Model, Optimizer
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training import trainer
 from pipeline.training.checkpoint import CURVE_COLUMNS
-from pipeline.training.device import give_back_memory, matrix_product_rate, peak_memory, prepare_device
+from pipeline.training.device import give_back_memory, peak_memory, prepare_device
+from pipeline.training.peak import matrix_product_rate
 from pipeline.training.schedule import Course
 
 
