@@ -161,8 +161,14 @@ def _join(address: str, options: dict) -> None:
             ray.init(address=address, runtime_env={"py_modules": modules}, **options)
     except (ValueError, ConnectionError, RuntimeError) as error:
         raise ConnectionError(
-            f"environment: RAY_ADDRESS: {address!r} cannot be joined ({_first_line(error)})"
+            f"environment: RAY_ADDRESS: {address!r} cannot be joined ({_first_line(error)}){_token_wanted()}"
         ) from None
+
+
+def _token_wanted() -> str:
+    """What may help a driver that does not show the token which `ray start` makes its cluster ask for."""
+    shown = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    return "" if shown else "; if the cluster asks for a token, as `ray start` has it do, set RAY_AUTH_MODE=token"
 
 
 def _capacity(address: str | None) -> Capacity:

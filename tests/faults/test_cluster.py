@@ -170,7 +170,7 @@ def test_workers_that_are_no_number_are_refused(text, monkeypatch):
         ("127.0.0.1:1", "RAY_ADDRESS: '127.0.0.1:1': nothing answers there"),
         ("127.0.0.1:99999", "RAY_ADDRESS: '127.0.0.1:99999': nothing answers there"),
         ("ray://127.0.0.1:10001", "is for a Ray client"),
-        ("nonsense", "RAY_ADDRESS: 'nonsense' cannot be joined"),
+        ("nonsense", r"RAY_ADDRESS: 'nonsense' cannot be joined .*; if the cluster asks .* set RAY_AUTH_MODE=token"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused_at_once(address, message, monkeypatch):
