@@ -34,8 +34,16 @@ from pipeline.planning.table import read_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = (
-    *("runs", "telemetry", "plan", "data", "results", "reports", "scratch/drawn"),
-    *(".dvc/cache", "mlflow.db", "mlartifacts"),
+    "runs",
+    "telemetry",
+    "plan",
+    "data",
+    "results",
+    "reports",
+    "scratch/drawn",
+    ".dvc/cache",
+    "mlflow.db",
+    "mlartifacts",
 )
 """What a study leaves beside its source."""
 SMALL = {"widths": [32, 48], "tokens": [120_000, 240_000]}

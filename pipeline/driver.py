@@ -32,7 +32,6 @@ def train_runs(
     storage refuses it.
     """
     with only_driver(store.root), ExitStack() as stack:
-        store.tidy()
         for folder in ("runs", "telemetry"):
             (store.root / folder).mkdir(exist_ok=True)
         runs, session = sort_out(specs, store), None
@@ -43,6 +42,7 @@ def train_runs(
         if damaged := check.result():
             _set_aside(damaged, store)
             runs = sort_out(specs, store)
+        store.tidy()
         bill = bill_of(runs, store)
         print(bill.summary, flush=True)
         if not bill.new:

@@ -55,8 +55,7 @@ def _run(params, plans: dict, store) -> dict[str, str]:
     judged = read_findings(RESULTS)
     for name in whole:
         figures = draw_law(name, judged[name]["summary"], read_tables(RESULTS / "fit" / name), RESULTS)
-        part = law_part(name, judged[name], figures)
-        write_files(REPORTS, files_of(part.figures, [part.findings]))
+        write_files(REPORTS, files_of(figures, [law_part(name, judged[name], figures).findings]))
     return failed
 
 

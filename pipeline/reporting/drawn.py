@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.experiments.experiment import LANGUAGE_MODEL, reads
+from pipeline.planning.run_spec import digest
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.law_parts import draw_law
 
@@ -49,27 +50,18 @@ class Drawn:
         return drawn
 
     def _digest(self, name: str, judged: Mapping[str, Any]) -> str:
-        total = hashlib.sha256(self._code)
-        total.update(json.dumps(judged, sort_keys=True).encode())
         runs = self.results if reads(name) == LANGUAGE_MODEL else self.results / "laws" / name
-        for path in (runs / "runs.parquet", runs / "curves.parquet", *sorted((self.results / "fit" / name).iterdir())):
-            total.update(_sealed(path.name, path.read_bytes()))
-        return total.hexdigest()[:32]
+        files = (runs / "runs.parquet", runs / "curves.parquet", *(self.results / "fit" / name).iterdir())
+        return digest([self._code, judged, {path.name: _sha256(path) for path in files}])[:32]
 
     @cached_property
-    def _code(self) -> bytes:
-        return b"".join(_pieces())
+    def _code(self) -> dict[str, str]:
+        sources = {str(path.relative_to(CODE)): _sha256(path) for path in CODE.rglob("*.py")}
+        return sources | {library: version(library) for library in LIBRARIES}
 
 
-def _pieces() -> Iterator[bytes]:
-    for library in LIBRARIES:
-        yield _sealed(library, version(library).encode())
-    for path in sorted(CODE.rglob("*.py")):
-        yield _sealed(str(path.relative_to(CODE)), path.read_bytes())
-
-
-def _sealed(name: str, data: bytes) -> bytes:
-    return f"{name}\0{hashlib.sha256(data).hexdigest()}\0".encode()
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write(folder: Path, figures: Sequence[Figure]) -> None:
