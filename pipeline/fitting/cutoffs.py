@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
 from pipeline.fitting.laws.law import Law, log_losses
-from pipeline.fitting.newton import minimise
+from pipeline.fitting.minima import minimise
 from pipeline.fitting.points import LARGE, Points, cells, evenly, spread_levels
 from pipeline.fitting.solver import Fit, log_gradients
 from pipeline.fitting.starts import starting_points

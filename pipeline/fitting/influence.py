@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.estimators import MAD_TO_SD
 from pipeline.fitting.laws.law import log_losses
-from pipeline.fitting.newton import BLOCK
+from pipeline.fitting.minima import BLOCK
 from pipeline.fitting.points import LARGE
 from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent, thinned_fit
 from pipeline.fitting.solver import CONDITION_LIMIT, Fit, raw_theta

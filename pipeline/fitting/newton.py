@@ -1,15 +1,13 @@
-"""Minima of many fits at once: a damped Newton method with the exact Hessian and a safe step to fall back on.
+"""A damped Newton method with the exact Hessian, on a batch of fits at once, and a safe step to fall back on.
 
 A batch is R problems on the same runs, told apart by their weights (resamples, subsets) or their start. The Newton
 matrix of sum w rho(r) is J (w rho'') J' - sum w rho' H, H the law's Hessian. It need not be positive where few runs lie
 inside a Huber threshold; a step that does not lower the objective is tried again with iteratively reweighted least
-squares, J (w rho' / r) J', which is always positive, and then with more damping. L1 is reached by Huber thresholds that
-shrink to nothing, and ends on the runs that it passes through exactly.
+squares, J (w rho' / r) J', which is always positive, and then with more damping.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,85 +17,19 @@ from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.laws.jets import exp, variables
 from pipeline.fitting.laws.law import Law
 from pipeline.fitting.points import Points
-from pipeline.fitting.starts import log_bounds
 
 FLAT = 1e-13
 """Relative decrease still promised by a step below which a minimum counts as reached."""
-BLOCK = 40_000
-"""Values (problems times runs) worked on at once: arrays of that size stay in the cache."""
-FEW_STEPS = 12
-"""Steps after which what is not yet at a minimum is gathered into blocks of its own."""
 LONGEST_STEP = 2.0
 """Largest change of any theta in one step."""
 SHORTER, SHORTEST = 0.3, 0.05
 """A refused Newton step is tried so many times as long, down to about that length."""
-L1_STAGES = 10
-L1_EXACT = 5_000
-"""Runs up to which an L1 fit is brought to its vertex."""
-PASSED = 1e-10
-"""Residual of ln L below which a law passes through a run."""
 
 
 @dataclass(frozen=True)
-class Minima:
-    """Results of a batch: theta (R, k), objective (R,), and whether the minimum was reached (R,)."""
+class Problem:
+    """Fits of a law of `form` to `points`, with the parameters that are `free` (k,) between `low` and `high` (k,)."""
 
-    theta: NDArray[np.float64]
-    objective: NDArray[np.float64]
-    reached: NDArray[np.bool_]
-
-
-def minimise(
-    form: type[Law],
-    points: Points,
-    theta: NDArray,
-    estimator: Estimator,
-    weights: NDArray | None = None,
-    free: NDArray | None = None,
-    max_steps: int = 120,
-) -> Minima:
-    """The minima reached from each start theta (R, k) with run weights (R, n), None for those of the points.
-
-    `free` (k,) marks the parameters that may move, None for all. An adaptive estimator must have been adapted.
-    Parameters stay inside `log_bounds`; one on its bound whose gradient points outwards is held there for the step.
-    """
-    low, high = log_bounds(form, points)
-    free = np.ones(theta.shape[1], bool) if free is None else np.asarray(free, bool)
-    theta = np.clip(theta, np.where(free, low, -np.inf), np.where(free, high, np.inf))
-    solve = _least_absolute if estimator.kind == "l1" else _descend
-    theta, objective, reached = theta.copy(), np.full(len(theta), np.inf), np.zeros(len(theta), bool)
-    todo, steps = np.arange(len(theta)), min(FEW_STEPS, max_steps)
-    while len(todo) and max_steps > 0:
-        for block, seen, w in _blocks(todo, points, weights):
-            problem = _Problem(form, seen, estimator, low, high, free)
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step too far is refused anyway
-                theta[block], objective[block], reached[block] = solve(problem, theta[block], w, steps)
-        max_steps -= steps
-        # The few that need many steps go on together: a block of a few rows would cost as much as a full one.
-        todo, steps = todo[~reached[todo]], max_steps
-    return Minima(theta, objective, reached)
-
-
-def _blocks(todo: NDArray, points: Points, weights: NDArray | None) -> Iterator[tuple[NDArray, Points, NDArray]]:
-    """(problems, runs, weights of these (R, n)) of blocks of about BLOCK values, those of the fewest runs first. Where
-    most runs weigh nothing in all of a block, they are left out of it."""
-    if weights is not None:
-        todo = todo[np.argsort(np.count_nonzero(weights[todo], axis=1), kind="stable")]
-    rows = max(1, BLOCK // len(points))
-    for first in range(0, len(todo), rows):
-        block = todo[first : first + rows]
-        if weights is None:
-            yield block, points, points.weights[None]
-            continue
-        weighing = np.flatnonzero(weights[block].any(axis=0))
-        if 2 * len(weighing) > len(points):
-            yield block, points, weights[block]
-        else:
-            yield block, points.subset(weighing), weights[np.ix_(block, weighing)]
-
-
-@dataclass(frozen=True)
-class _Problem:
     form: type[Law]
     points: Points
     estimator: Estimator
@@ -135,7 +67,9 @@ class _Problem:
         return value, gradient, jet.newton_matrix(w * second, slope, J)
 
 
-def _descend(problem: _Problem, theta: NDArray, w: NDArray, max_steps: int) -> tuple[NDArray, NDArray, NDArray]:
+def descend(problem: Problem, theta: NDArray, w: NDArray, max_steps: int) -> tuple[NDArray, NDArray, NDArray]:
+    """(theta (R, k), objective (R,), whether it is a minimum (R,)) reached from `theta` by a smooth estimator, with
+    weights `w` (R or 1, n)."""
     num = len(theta)
     value, gradient, matrix = problem.expand(theta, w, reweighted=True)
     scale = np.einsum("rkk->rk", matrix).copy()
@@ -176,7 +110,7 @@ def _descend(problem: _Problem, theta: NDArray, w: NDArray, max_steps: int) -> t
 
 
 def _step(
-    problem: _Problem, theta: NDArray, gradient: NDArray, matrix: NDArray, ridge: NDArray
+    problem: Problem, theta: NDArray, gradient: NDArray, matrix: NDArray, ridge: NDArray
 ) -> tuple[NDArray, NDArray, NDArray]:
     """(step, decrease promised by it, whether it goes down at all), each a row a problem."""
     held = ~problem.free | ((theta <= problem.low) & (gradient > 0)) | ((theta >= problem.high) & (gradient < 0))
@@ -198,71 +132,3 @@ def _solve(system: NDArray, right: NDArray) -> NDArray:
         return np.linalg.solve(system, right[:, :, None])[:, :, 0]
     except np.linalg.LinAlgError:
         return np.einsum("rkl,rl->rk", np.linalg.pinv(system, hermitian=True), right)
-
-
-def _least_absolute(problem: _Problem, theta: NDArray, w: NDArray, max_steps: int) -> tuple[NDArray, NDArray, NDArray]:
-    """L1 by Huber thresholds from the median residual down by tens, then exactly on the runs it passes through.
-
-    With more than L1_EXACT runs the last threshold still holds ten runs a parameter or more, and the fit ends there:
-    its objective is then known to some 1e-6.
-    """
-    fewest = 10.0 * theta.shape[1] / len(problem.points) if len(problem.points) > L1_EXACT else 0.0
-    scale = max(3.0 * float(np.median(np.abs(problem.residuals(theta)))), 1e-6)
-    reached = np.zeros(len(theta), bool)
-    for stage in range(L1_STAGES):
-        if 10.0**-stage < fewest:
-            break
-        smooth = _Problem(
-            problem.form,
-            problem.points,
-            problem.estimator.smoothed(scale * 10.0**-stage),
-            problem.low,
-            problem.high,
-            problem.free,
-        )
-        theta, _, reached = _descend(smooth, theta, w, max_steps)
-    value = problem.objective(theta, w)
-    if fewest:
-        return theta, value, reached
-    exact, balanced = _through_nearest(problem, theta, w)
-    closer = problem.objective(exact, w)
-    better = closer <= value
-    return np.where(better[:, None], exact, theta), np.where(better, closer, value), np.where(better, balanced, reached)
-
-
-def _through_nearest(problem: _Problem, theta: NDArray, w: NDArray) -> tuple[NDArray, NDArray]:
-    """(theta, whether it is a minimum) of laws that pass through as many near runs as parameters are free and inside.
-
-    It is one when multipliers no larger than the weights of those runs balance the pull of all others.
-    """
-    exact, balanced = theta.copy(), np.zeros(len(theta), bool)
-    points = problem.points
-    w = np.broadcast_to(w, (len(theta), len(points)))
-    table = np.stack([points.at.ln_N, points.at.ln_D, points.log_L, *points.at.more.values()], axis=1)
-    distinct = np.unique(table, axis=0, return_index=True)[1]
-    for row in range(len(theta)):
-        inside = problem.free & (theta[row] > problem.low) & (theta[row] < problem.high)
-        size = np.abs(problem.residuals(theta[row : row + 1])[0])[distinct]
-        size = np.where(w[row, distinct] > 0, size, np.inf)
-        near = distinct[np.argsort(size, kind="stable")[: int(inside.sum())]]
-        few = points.subset(near)
-        now = theta[row].copy()
-        for _ in range(8):
-            jet = problem.form.log_loss(variables(now[None]), few.at)
-            predicted = np.broadcast_to(jet.value, (1, len(few)))[0]
-            J = jet.gradient(len(now), (1, len(few)))[0][inside]
-            r = few.log_L - predicted
-            step = np.linalg.lstsq(J.T, r, rcond=None)[0]
-            if not np.isfinite(step).all() or np.max(np.abs(step), initial=0.0) > 0.1:
-                break
-            now[inside] += step
-        exact[row] = np.where(inside, np.clip(now, problem.low, problem.high), theta[row])
-        jet = problem.form.log_loss(variables(exact[row : row + 1]), points.at)
-        J = jet.gradient(len(now), (1, len(points)))[0][inside]
-        r = points.log_L - np.broadcast_to(jet.value, (1, len(points)))[0]
-        on = np.abs(r) < PASSED
-        pull = J[:, ~on] @ (w[row, ~on] * np.sign(r[~on]))
-        multipliers = np.linalg.lstsq(J[:, near], -pull, rcond=None)[0]
-        most = np.array([w[row, on & (np.abs(table - table[index]).max(axis=1) == 0)].sum() for index in near])
-        balanced[row] = bool(np.all(np.abs(multipliers) <= most * (1 + 1e-6)))
-    return exact, balanced

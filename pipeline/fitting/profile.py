@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtri
 
 from pipeline.fitting.influence import objectives, thinned_with_noise
-from pipeline.fitting.newton import minimise
+from pipeline.fitting.minima import minimise
 from pipeline.fitting.points import Variables
 from pipeline.fitting.refits import tangent
 from pipeline.fitting.solver import Fit, raw_theta

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.laws.jets import exp, variables
 from pipeline.fitting.laws.law import log_losses
-from pipeline.fitting.newton import Minima, minimise
+from pipeline.fitting.minima import Minima, minimise
 from pipeline.fitting.solver import Fit, fit_points
 from pipeline.fitting.starts import thinned
 

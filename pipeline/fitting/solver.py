@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.fitting.estimators import L2, Estimator, Huber
 from pipeline.fitting.laws.jets import variables
 from pipeline.fitting.laws.law import Law, log_losses
-from pipeline.fitting.newton import Minima, minimise
+from pipeline.fitting.minima import Minima, minimise
 from pipeline.fitting.points import LARGE, Points, Variables, centred_points
 from pipeline.fitting.starts import log_bounds, starting_points, thinned
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.fitting.intervals import corrected_interval
 from pipeline.fitting.laws.law import Law, log_losses
-from pipeline.fitting.newton import BLOCK, Minima
+from pipeline.fitting.minima import BLOCK, Minima
 from pipeline.fitting.points import LARGE, Variables
 from pipeline.fitting.refits import by_group, expanded, refit, stepped, tangent
 from pipeline.fitting.solver import Fit, raw_theta

@@ -6,7 +6,7 @@ from scipy.optimize import least_squares, linprog, minimize
 
 from pipeline.fitting.estimators import L1, L2, L2_LINEAR, Huber, asymmetric, estimator_named
 from pipeline.fitting.laws import Chinchilla, QForm, SaturatingC
-from pipeline.fitting.newton import minimise
+from pipeline.fitting.minima import minimise
 from pipeline.fitting.points import cell_weights, centred_points
 from pipeline.fitting.solver import fit
 from pipeline.fitting.starts import log_bounds, starting_points
