@@ -58,7 +58,8 @@ def read_section(name: str, path: Path = Path("params.yaml")) -> Any:
 
     Raises ValueError as `read_params` does.
     """
-    alone = create_model("Part", **{name: (Params.model_fields[name].annotation, ...)})
+    field = Params.model_fields[name]
+    alone = create_model("Part", **{name: (field.annotation, field)})
     return getattr(_checked(path, alone, read_tree(path, YAML(typ="safe"))), name)
 
 
