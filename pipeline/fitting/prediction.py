@@ -61,7 +61,7 @@ class Budget:
     def tokens_per_parameter_interval(self) -> tuple[float, float]:
         """The 95 % interval of D* / N* = C / (6 N*^2), which falls as N* rises."""
         (low, high), scale = self.N_interval, self.best.C / FLOPS_PER_PARAMETER_TOKEN
-        return scale / high**2, scale / low**2
+        return scale / high / high, scale / low / low
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Predictor:
         return self.form(**{name: float(value[name][0]) for name in self.form.parameters()})
 
     def at(self, N: float, D: float, **columns: float) -> Prediction:
-        """The loss of one run. Raises ValueError unless N and D are positive numbers."""
+        """The loss of one run. Raises ValueError unless N, D and 6 N D are positive numbers."""
         for name, value in (("N", N), ("D", D)):
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name}: {value} is not a finite positive number")
@@ -105,9 +105,16 @@ class Predictor:
         low, high = corrected_interval(draws, [log_L], self.freedom)
         noise = stdtrit(max(self.freedom, 1), 0.975) * self.noise_sd
         below, above = (self.widening * float(np.hypot(end - log_L, noise)) for end in (low[0], high[0]))
-        C = FLOPS_PER_PARAMETER_TOKEN * N * D
+        C = FLOPS_PER_PARAMETER_TOKEN * float(N) * float(D)
+        if not (np.isfinite(C) and C > 0):
+            raise ValueError(f"N, D: 6 N D of {N:g} and {D:g} is out of the range of numbers")
         beyond = C / self.C_range[1]
         warnings = []
+        if C < self.C_range[0]:
+            warnings.append(
+                f"below_range: {C / self.C_range[0]:.3g} times the smallest measured compute; the law was not measured "
+                "there"
+            )
         if beyond > BUDGET_FACTOR:
             warnings.append(
                 f"far_extrapolation: {beyond:.3g} times the largest measured compute, past {BUDGET_FACTOR:g}; the "
@@ -129,7 +136,8 @@ class Predictor:
         )
 
     def budget(self, C: float, **columns: float) -> Budget:
-        """The best use of C FLOPs. Raises ValueError for a law without an optimum, or a C that is not positive."""
+        """The best use of C FLOPs. Raises ValueError for a law without an optimum, a C that is not positive, and one so
+        small or large that the best size or an end of its interval is no size of a model."""
         if not (np.isfinite(C) and C > 0):
             raise ValueError(f"C: {C} is not a finite positive number of FLOPs")
         N = float(self.law.optimal_size([C], **columns)[0])
@@ -138,6 +146,8 @@ class Predictor:
         D = C / (FLOPS_PER_PARAMETER_TOKEN * N)
         sizes = self.form.optimal_sizes(self.draws, np.array([C]), columns)
         low, high = (float(end[0]) for end in corrected_interval(sizes, [N], self.freedom))
+        if N < 1 or not (low > 0 and np.isfinite(high)):
+            raise ValueError(f"C: {N:.3g} [{low:.3g}, {high:.3g}], the best size on {C:g} FLOPs, is no size of a model")
         scale = C / FLOPS_PER_PARAMETER_TOKEN
         return Budget(
             self.at(N, D, **columns), (low, high), (scale / high, scale / low), flat_range(self.law, C, **columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,14 +81,14 @@ def forecasts(
 def scores(publications: Sequence[Publication], planned: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """One row a forecast, with the columns of SCORED: of the newest publication first, then by N and D.
 
-    `planned` is plan/runs.parquet with its column spec, `runs` results/runs.parquet. A run without a finite loss scores
-    nothing.
+    What later publications foretell in the same numbers is the forecast of the first. `planned` is plan/runs.parquet
+    with its column spec, `runs` results/runs.parquet. A run without a finite loss scores nothing.
     """
     wanted = {one["key"] for publication in publications for one in publication.forecasts}
     losses = _losses(wanted, planned, runs) if wanted else {}
     rows = []
-    for publication in reversed(publications):
-        for one in sorted(publication.forecasts, key=lambda one: (one["N"], one["D"])):
+    for publication, own in reversed(list(zip(publications, _new(publications), strict=True))):
+        for one in sorted(own, key=lambda one: (one["N"], one["D"])):
             run_id, loss = losses.get(one["key"], (None, None))
             row = {"publication": publication.name, "run_id": run_id, "measured": loss} | {
                 name: one[name] for name in SCORED if name in one
@@ -97,6 +97,15 @@ def scores(publications: Sequence[Publication], planned: pl.DataFrame, runs: pl.
                 row |= {"error": loss / one["predicted"] - 1, "inside": one["low"] <= loss <= one["high"]}
             rows.append(row)
     return pl.DataFrame(rows, schema={name: kind for name, (kind, _) in SCORED.items()})
+
+
+def _new(publications: Sequence[Publication]) -> Iterator[list[dict[str, Any]]]:
+    """The forecasts of each publication that none before it made."""
+    made: set[tuple] = set()
+    for publication in publications:
+        numbers = [tuple(one[name] for name in ("key", "predicted", "low", "high")) for one in publication.forecasts]
+        yield [one for one, said in zip(publication.forecasts, numbers, strict=True) if said not in made]
+        made |= set(numbers)
 
 
 def record_of(scored: pl.DataFrame) -> Record:

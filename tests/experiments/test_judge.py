@@ -48,7 +48,8 @@ def spoil(runs: pl.DataFrame, run_id: str, status: str, reason: str | None) -> p
 def test_the_known_law_is_found(judgement):
     summary = judgement.summary
     assert (summary["chosen"], summary["num_points"], summary["num_excluded"]) == ("q_form", 50, 0)
-    assert summary["chosen_because"].startswith("The gate left only q_form: of chinchilla, q_form predicts held-out")
+    assert summary["chosen_because"] == "Of these 2 laws only q_form passes its gate."
+    assert summary["laws"]["chinchilla"]["reason"].startswith("q_form predicts held-out")
     law = summary["laws"]["q_form"]
     assert law["status"] == "converged"
     for name in ("E", "alpha", "beta", "q"):

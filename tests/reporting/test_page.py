@@ -167,7 +167,9 @@ def test_the_abstract_says_what_the_law_says(report: Path) -> None:
         saved = 1 - float(law.loss(N, D) / law.loss(largest["N"], largest["D"]))
         assert f"{100 * saved:.2g}\u202f%" in words
     sizes = 10 ** summary["frontier"]["a"]
-    assert f"{sizes:.2g} times the parameters and {10 / sizes:.2g} times the tokens" in words
+    low, high = (10**end for end in summary["frontier"]["a_interval"])
+    assert f"{sizes:.1f} [{low:.1f}, {high:.1f}] times the parameters" in words
+    assert f"{10 / sizes:.1f} [{10 / high:.1f}, {10 / low:.1f}] times the tokens" in words
     assert f"missed the larger ones by {100 * summary['holdout']['laws']['q_form']['rms']:.2g}\u202f%" in words
 
 

@@ -22,8 +22,7 @@ def choose(forms: Sequence[type[Law]], trials: dict[str, Trial], noise: TreeNois
     passing = {name: trial for name, trial in known.items() if not trial.gate}
     if len(passing) == 1 and len(known) > 1:
         (name,) = passing
-        (other,) = set(known) - {name}
-        return name, f"The gate left only {name}: of {other}, {known[other].gate}."
+        return name, f"Of these {len(known)} laws only {name} passes its gate."
     if not known:
         return forms[0].name, "Neither law is identified by these runs, so there is nothing to choose between."
     if len(known) == 1:

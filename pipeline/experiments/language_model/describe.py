@@ -165,11 +165,16 @@ def _facts(summary: dict, chosen: str | None, tables: dict[str, pl.DataFrame]) -
     facts = (
         Fact("rms residual", percent(fitted.get("rms")), "of ln L, all points"),
         Fact("held-out error", percent(score.get("rms")), "rms, largest budgets"),
-        as_fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), ""),
+        as_fact("exponent a of N* ∝ Cᵃ", slopes.get("a"), slopes.get("a_interval"), _resampled(slopes)),
         as_fact("tokens per parameter", ratio, slopes.get("interval"), "at the largest budget"),
         forecast_fact(summary, tables),
     )
     return tuple(fact for fact in facts if fact.text != DASH)
+
+
+def _resampled(slopes: dict) -> str:
+    """What was drawn again for the intervals of the frontier."""
+    return "by resampled trees" if slopes.get("by_trees") else "by resampled cells"
 
 
 def _equals(p: float | None) -> str:

@@ -32,6 +32,8 @@ HOLDOUT_RESAMPLES = 300
 """Resamples of each origin of the rolling hold-out."""
 CONVENTIONS = {"total": "N_total", "non_embedding": "N_non_embedding", "with_head": "N_with_head"}
 """Convention of N -> its column of results/runs.parquet."""
+TREES_PER_PARAMETER = 2
+"""Trees a parameter from which on what follows from the law rests on resampled trees, not on cells."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,17 @@ class Trial:
     def printable(self) -> bool:
         """Whether parameters may be quoted."""
         return self.draws is not None and not self.gate
+
+    @property
+    def by_trees(self) -> bool:
+        """Whether there are trees enough to resample those, whose runs share data order and early training."""
+        k = len(self.fit.theta)
+        return self.tree_draws is not None and self.tree_draws.freedom >= (TREES_PER_PARAMETER - 1) * k
+
+    @property
+    def independent_draws(self) -> Bootstrap | None:
+        """The resamples for all that follows from the law, its frontier and its forecasts: of trees, or of cells."""
+        return self.tree_draws if self.by_trees else self.draws
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,11 @@ class Evidence:
     def column(self, name: str) -> NDArray[np.float64]:
         """One column of the points as floats."""
         return self.points[name].to_numpy().astype(float)
+
+    @property
+    def tree(self) -> NDArray[np.int64]:
+        """A label for each point, the same for the points of one trunk."""
+        return _labels(self.points)
 
     @property
     def trial(self) -> Trial | None:
@@ -133,7 +151,7 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
     N, D, L, C = (points[name].to_numpy().astype(float) for name in ("N", "D", "loss", "C_law"))
     table = Runs.of(N, D, L, C, cell_weights(N, D) if len(points) else np.array([]))
     estimator = estimator_named(settings.estimator, settings.delta)
-    tree = np.unique(points["tree"].to_numpy(), return_inverse=True)[1].reshape(-1)
+    tree = _labels(points)
     noise = seed_noise(L, N, D, tree) if len(points) else None
     noise = noise if noise and noise.sd > 0 else None
     fits = {form.name: table.fitted(form, estimator, settings.num_starts) for form in FORMS} if len(points) else {}
@@ -156,10 +174,14 @@ def gather(settings: FitSettings, runs: pl.DataFrame) -> Evidence:
         iso = isoflop(N, D, L, noise_sd, settings.bootstrap, settings.seed)
     best = None
     if trial and trial.printable:
-        best = frontier(trial.fit.law, trial.draws, compute_grid(C))
+        best = frontier(trial.fit.law, trial.independent_draws, compute_grid(C))
     return Evidence(
         points, excluded, table, estimator, noise, noise_sd, trials, chosen, because, bends, floors, valid, iso, best
     )
+
+
+def _labels(points: pl.DataFrame) -> NDArray[np.int64]:
+    return np.unique(points["tree"].to_numpy(), return_inverse=True)[1].reshape(-1)
 
 
 def _gated(name: str, trials: dict[str, Trial]) -> Trial:

@@ -155,7 +155,8 @@ def _approaches(settings: FitSettings, evidence: Evidence) -> pl.DataFrame:
         # Replicates of one size share N; exact FLOPs a token differ by rounding alone.
         counted = Runs.of(_grouped(N, runs.N), runs.D, runs.L, None, runs.weights)
         again = counted.fitted(trial.fit.form, evidence.estimator, settings.num_starts)
-        draws = bootstrap(again, counted.cell, CONVENTION_RESAMPLES, settings.seed) if again.identified else None
+        clusters, unit = (evidence.tree, "trees") if trial.by_trees else (counted.cell, "(N, D) cells")
+        draws = bootstrap(again, clusters, CONVENTION_RESAMPLES, settings.seed, unit) if again.identified else None
         noise = evidence.noise_sd
         three = three_approaches(again, draws, counted, noise, CONVENTION_RESAMPLES, settings.seed)
         found = agreement(three)

@@ -20,23 +20,15 @@ MOST_LEVELS = 48
 MANY_CANDIDATES = 2_500
 COST_POWER = 0.4
 """The cut of the variance is divided by C^COST_POWER: by C itself it asks for hundreds of the smallest run."""
-CLUSTERS_PER_PARAMETER = 2
-"""Trees a parameter from which on predictions rest on resampled trees, not on cells."""
 
 
 def predictor_of(evidence: Evidence) -> Predictor | None:
-    """The predictor of the chosen law, None where it may not be quoted.
-
-    Its draws resample whole trees where there are at least two for each parameter, else (N, D) cells.
-    """
+    """The predictor of the chosen law, None where it may not be quoted."""
     trial = evidence.trial
     if trial is None or not trial.printable:
         return None
-    num_trees = evidence.points["tree"].n_unique()
-    enough = trial.tree_draws is not None and num_trees >= CLUSTERS_PER_PARAMETER * len(trial.fit.theta)
-    draws = trial.tree_draws if enough else trial.draws
     noise = noise_sd(trial.fit, len(np.unique(evidence.runs.cell)))
-    return Predictor.of(draws, noise, trust(trial.origins), evidence.runs.C)
+    return Predictor.of(trial.independent_draws, noise, trust(trial.origins), evidence.runs.C)
 
 
 def target_of(evidence: Evidence, predictor: Predictor) -> Prediction:
@@ -79,16 +71,21 @@ def next_points(evidence: Evidence) -> pl.DataFrame:
 
 
 def planned(evidence: Evidence, next_table: pl.DataFrame) -> dict[str, float] | None:
-    """Half widths of the 95 % interval of ln L at the target: of the runs made, and with the next runs added."""
+    """Half widths of the 95 % interval of ln L at the target: of the runs made, and with the next runs added.
+
+    Seeds of one (N, D) count once, as they do in the fit.
+    """
     predictor = predictor_of(evidence)
     if predictor is None or next_table.is_empty():
         return None
     runs = evidence.runs
     best = target_of(evidence, predictor)
-    more_N, more_D = (np.append(old, next_table[name].to_numpy()) for name, old in (("N", runs.N), ("D", runs.D)))
-    law, noise = predictor.law, predictor.noise_sd
-    now = expected_interval(law, runs.N, runs.D, noise, best.N, best.D)
-    then = expected_interval(law, more_N, more_D, noise, best.N, best.D)
+    made = np.column_stack([runs.N, runs.D])
+    more = np.vstack([made, next_table.select("N", "D").to_numpy()])
+    now, then = (
+        expected_interval(predictor.law, *np.unique(cells, axis=0).T, predictor.noise_sd, best.N, best.D)
+        for cells in (made, more)
+    )
     return {
         "C": best.C,
         "half_width_now": now.target_half_width,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from pipeline.experiments.language_model.outlook import forecast, in_words
 from pipeline.experiments.language_model.scene import CONVENTIONS, LAW_NAMES, law_of
 from pipeline.fitting.laws import Law
 from pipeline.fitting.prediction import BUDGET_FACTOR
-from pipeline.reporting.numbers import count, factor, known, percent, significant
+from pipeline.reporting.numbers import count, known, percent, significant
 
 
 def in_short(summary: dict, tables: dict[str, pl.DataFrame]) -> tuple[str, ...]:
@@ -46,7 +48,8 @@ def _found(summary: dict, law: Law, points: pl.DataFrame) -> str:
         f"One formula, the {LAW_NAMES[summary['chosen']]}, gives all of these losses from size and data to within "
         f"{percent(fitted['rms'])} (rms). At the largest run, it says, twice the parameters would take "
         f"{percent(size)} off the loss and twice the tokens {percent(data)}; "
-        f"{significant(law.E)} nats per token would remain whatever the size and the data."
+        f"{in_words(law.E, (fitted.get('intervals') or {}).get('E'))} nats per token would remain whatever the size "
+        "and the data."
     )
     held_out = ((summary.get("holdout") or {}).get("laws") or {}).get(summary["chosen"]) or {}
     if known(held_out.get("rms")):
@@ -60,15 +63,23 @@ def _advice(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
         return ""
     text = f"{BUDGET_FACTOR:g} times the largest compute would be best spent on "
     if known(slopes.get("a")):
-        sizes = [BUDGET_FACTOR ** slopes[key] for key in "ab"]
+        sizes, tokens = (_shares(slopes[key], slopes.get(f"{key}_interval")) for key in "ab")
         text = (
-            f"Each tenfold budget is best spent on {factor(sizes[0])[:-1]} times the parameters and "
-            f"{factor(sizes[1])[:-1]} times the tokens. {BUDGET_FACTOR:g} times the largest compute would go to "
+            f"Each tenfold budget is best spent on {sizes} times the parameters and {tokens} times the tokens. "
+            f"{BUDGET_FACTOR:g} times the largest compute would go to "
         )
     return (
-        f"{text}{count(budget.best.N)} parameters and {count(budget.best.D)} tokens, for a loss of "
-        f"{in_words(budget.best.loss, budget.best.prediction_interval)} (95\u00a0%), if the law still holds there."
+        f"{text}{in_words(budget.best.N, budget.N_interval, count)} parameters and "
+        f"{in_words(budget.best.D, budget.D_interval, count)} tokens, for a loss of "
+        f"{in_words(budget.best.loss, budget.best.prediction_interval)}, if the law still holds there. Brackets hold "
+        "95\u00a0% intervals."
     )
+
+
+def _shares(exponent: float, ends: Sequence[float] | None) -> str:
+    """What a tenfold budget multiplies by, with its interval."""
+    grown = [f"{BUDGET_FACTOR**power:.1f}" for power in (exponent, *(ends or ()))]
+    return f"{grown[0]} [{grown[1]}, {grown[2]}]" if ends else grown[0]
 
 
 def _range(values: pl.Series) -> str:

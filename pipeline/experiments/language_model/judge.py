@@ -160,14 +160,14 @@ def _valid_from(evidence: Evidence) -> dict[str, Any]:
         return entry | {"rule": "Not decided: it takes at least four sizes and four token counts."}
     bent = [f"{name} >= {floor:.4g}" for name, floor in evidence.floors.items() if floor]
     rule = (
-        f"The largest set of runs N >= N_min, D >= D_min, of at least four sizes and four token counts, on which the "
+        f"the largest set of runs N >= N_min, D >= D_min, of at least four sizes and four token counts, on which the "
         f"{evidence.chosen} law leaves no lack of fit (p > {LEVEL}) against the noise between seeds"
         f"{', and with ' + ' and '.join(bent) + ' because below that the local exponent rises' if bent else ''}. "
         "The cut-off was sought on these same runs, so its p is not a fresh test; every run stays in the headline fit "
         "and in the figures."
     )
     if valid is None:
-        return entry | {"rule": f"No such set exists. Sought: {rule[0].lower()}{rule[1:]}"}
+        return entry | {"rule": f"No such set exists. Sought: {rule}"}
     (law,) = raw_laws(trial.fit.form, valid.theta[None], trial.fit.points)
     params = {name: getattr(law, name) if trial.printable else None for name in law.parameters()}
     return entry | {
@@ -177,23 +177,25 @@ def _valid_from(evidence: Evidence) -> dict[str, Any]:
         "lack_of_fit_p": valid.lack_of_fit.p,
         "rms": valid.rms,
         "params": params,
-        "rule": rule,
+        "rule": f"This is {rule}",
     }
 
 
 def _frontier(evidence: Evidence) -> dict[str, Any]:
     best, trial = evidence.frontier, evidence.trial
     names = ("a", "a_interval", "b", "b_interval", "tokens_per_parameter_at_largest_C", "interval", "C_range")
+    names = (*names, "by_trees")
     if best is None or trial is None or trial.draws is None:
         return dict.fromkeys(names)
     C = evidence.column("C_law")
     a = trial.fit.law.size_exponent
-    low, high = trial.draws.interval(trial.draws.size_exponent(), a)
+    draws = trial.independent_draws
+    low, high = draws.interval(draws.size_exponent(), a)
     largest = int(np.argmin(np.abs(np.log(best.C / C.max()))))
     ratio_low, ratio_high = best.tokens_per_parameter_interval
     interval = (ratio_low[largest], ratio_high[largest])
     values = (a, (low, high), 1 - a, (1 - high, 1 - low), best.tokens_per_parameter[largest], interval)
-    return dict(zip(names, (*values, (C.min(), C.max())), strict=True))
+    return dict(zip(names, (*values, (C.min(), C.max()), trial.by_trees), strict=True))
 
 
 def _convention(settings: FitSettings, evidence: Evidence, name: str) -> dict[str, Any]:

@@ -83,9 +83,9 @@ def _extrapolation(evidence: Evidence) -> Finding:
     else:
         measured, interval = held.rms, held.rms_interval
         tested = C[held.test]
-        spread = (interval[1] - interval[0]) / (2 * 1.96)
-        if spread <= HOLDOUT_TOLERANCE:
-            verdict = "holds" if measured <= HOLDOUT_TOLERANCE else "violated"
+        if (interval[1] - interval[0]) / (2 * 1.96) <= HOLDOUT_TOLERANCE:
+            far = interval[0] > HOLDOUT_TOLERANCE
+            verdict = "holds" if measured <= HOLDOUT_TOLERANCE else "violated" if far else "undetermined"
         wrong = tested[np.abs(held.error) > HOLDOUT_TOLERANCE]
         broke_at = float(wrong.min()) if verdict == "violated" and len(wrong) else None
         seen = C if broke_at is None else C[C < broke_at]
@@ -125,13 +125,14 @@ def _optimal_exponent(evidence: Evidence) -> Finding:
         )
         said = f"The law gives a = {predicted:.3f}, but {accepted} accepted, too few to measure a slope."
     else:
-        draws = trial.draws.interval(trial.draws.size_exponent(), predicted)
-        error = float(np.hypot(draws[1] - draws[0], interval[1] - interval[0])) / (2 * 1.96)
+        draws = trial.independent_draws
+        low, high = draws.interval(draws.size_exponent(), predicted)
+        error = float(np.hypot(high - low, interval[1] - interval[0])) / (2 * 1.96)
         apart = abs(predicted - measured)
         if error <= EXPONENT_TOLERANCE:
             verdict = "holds" if apart <= EXPONENT_TOLERANCE else "violated" if apart > 2 * error else "undetermined"
         said = (
-            f"N*(C) grows as C^a with a = {predicted:.3f} (95 % {draws[0]:.3f} to {draws[1]:.3f}) by the law and "
+            f"N*(C) grows as C^a with a = {predicted:.3f} (95 % {low:.3f} to {high:.3f}) by the law and "
             f"{measured:.3f} ({interval[0]:.3f} to {interval[1]:.3f}) by {len(C)} isoFLOP minima; "
             f"the standard error of their difference is {error:.3f}."
         )

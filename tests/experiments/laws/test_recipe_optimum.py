@@ -101,7 +101,7 @@ def test_a_dial_away_from_its_optimum_violates_by_its_regret():
 def test_a_least_loss_at_the_edge_is_no_optimum_but_can_tell_that_the_study_is_not_there(slope, verdict):
     found = judged(lambda w, x: slope * x, lambda w, x: valley(x, 0.0, 0.02), sigma=0.0002)
     assert found.findings[0].verdict == verdict
-    assert "at the edge of the sweep or beyond it" in found.findings[0].statement
+    assert "lies at an end of the sweep or is not settled by it" in found.findings[0].statement
     assert not found.tables["optima"].filter(dial="matrix rate")["bracketed"].any()
     assert found.tables["optima"].filter(dial="matrix rate")["optimum"].null_count() == 2
 

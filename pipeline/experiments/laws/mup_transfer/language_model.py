@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.experiments.language_model.plan import plan
 from pipeline.experiments.law import Seeds, law_run, result
 from pipeline.experiments.laws.mup_transfer.valley import Valley, ascend, drift, estimate, moves, valley_of
 from pipeline.experiments.sweep import mean_over_seeds
-from pipeline.experiments.verdict import Claim
+from pipeline.experiments.verdict import Claim, Estimate
 from pipeline.params import Evaluation, LanguageModel, Replicates, Section, SizesByTokens
 from pipeline.planning.run_spec import RunSpec
 
@@ -95,36 +96,26 @@ def judge_study(runs: pl.DataFrame) -> tuple[list[Finding], dict, list[str], dic
     if "loss" not in runs.columns:
         runs = runs.with_columns(loss=pl.lit(None, pl.Float64))
     valleys = {width: valley_of(rows, "log2_factor") for (width,), rows in runs.group_by("width")}
-    study = _standing(valleys, runs["course.end"][0])
+    own = _own_rate(valleys, runs["course.end"][0])
     rule, optimizer = runs["model.parametrization"][0], runs["optimizer.kind"][0]
     says = (
         f"In the study's own model ({rule}, {optimizer}) the best factor of its rates drifts by {moves(valleys)} "
         f"octaves a doubling over widths {', '.join(map(str, sorted(valleys)))}. Longer trainings were not tried."
     )
     table = mean_over_seeds(runs.with_columns(factor=2.0 ** pl.col("log2_factor")), ["width", "factor"], "loss")
-    return [_transfer(valleys), _own_rate(valleys, study)], study, [study["sentence"], says], {"language_model": table}
+    study = {
+        "inside": {"holds": True, "violated": False}.get(own.verdict),
+        "factor": _best_factor(valleys),
+        "regret": own.measured,
+        "sentence": own.statement,
+    }
+    return [_transfer(valleys), own], study, [own.statement, says], {"language_model": table}
 
 
-def _standing(valleys: dict[int, Valley], tokens: int) -> dict:
-    """What the report's checklist prints: whether the study's rate is near the best one, at the tested points."""
-    widths, last, bracketed = sorted(valleys), valleys[max(valleys)], _bracketed(valleys)
-    regrets = [float(valleys[width].regret(0.0)[0]) for width in widths]
-    worst = float(np.max(regrets))
-    inside = False if not worst <= CHEAP else True if bracketed else None
-    factor = float(2.0 ** last.optimum[0]) if last.bracketed else None
-    told = {True: "near the best one", False: "not the best one", None: "not settled"}[inside]
-    listed = ", ".join(f"{100 * regret:.2g}" for regret in regrets)
-    best = f"is {factor:.2g} times the study's" if factor else "lies at the edge of the sweep or beyond it"
-    sentence = (
-        f"The study's learning rate is {told}: at widths {', '.join(map(str, widths))} and {tokens:,} tokens it costs "
-        f"{'' if bracketed else 'at least '}{listed} % of the loss; the best rate at width {widths[-1]} {best}."
-    )
-    known = worst if np.isfinite(worst) else None
-    return {"inside": inside, "factor": factor, "regret": known, "sentence": sentence}
-
-
-def _bracketed(valleys: dict[int, Valley]) -> bool:
-    return all(valley.bracketed for valley in valleys.values())
+def _best_factor(valleys: dict[int, Valley]) -> float | None:
+    """The best factor of the study's rates at the largest width; None where the sweep does not hold it."""
+    last = valleys[max(valleys)]
+    return float(2.0 ** last.optimum[0]) if last.bracketed else None
 
 
 def _transfer(valleys: dict[int, Valley]) -> Finding:
@@ -142,10 +133,30 @@ def _transfer(valleys: dict[int, Valley]) -> Finding:
     return claim.equals(moved, 0.0, DRIFT, says, [Regime("width", "", min(valleys), max(valleys))], found)
 
 
-def _own_rate(valleys: dict[int, Valley], study: dict) -> Finding:
+def _own_rate(valleys: dict[int, Valley], tokens: int) -> Finding:
     """The finding at the width where the study's rate costs most."""
-    width = max(valleys, key=lambda width: valleys[width].regret(0.0)[0])
+    costs = {width: estimate(valleys[width].regret(0.0)) for width in sorted(valleys)}
+    worst = max(costs.values(), key=lambda cost: np.inf if cost.value is None else cost.value)
+    found, factor = all(valley.bracketed for valley in valleys.values()), _best_factor(valleys)
     claim = Claim("the study's own rate is near the best one", "loss at the study's rate / lowest loss - 1 = 0",
                   "this study", "relative", figure="mup_transfer_language_model")  # fmt: skip
-    regime, reached = Regime("width", "", min(valleys), max(valleys)), study["inside"] is not None
-    return claim.equals(estimate(valleys[width].regret(0.0)), 0.0, CHEAP, study["sentence"], [regime], reached)
+    regime = Regime("width", "", min(valleys), max(valleys))
+    reached = found or worst.value is None or worst.value > CHEAP  # where it is at least that much, no best is needed
+    finding = claim.equals(worst, 0.0, CHEAP, "", [regime], reached)
+    told = {"holds": "is near the best one", "violated": "is not the best one"}.get(
+        finding.verdict, "may be near the best one or not"
+    )
+    best = f"is {factor:.2g} times the study's" if factor else "lies at the edge of the sweep or beyond it"
+    listed = "; ".join(f"{_cost(cost, found)} at width {width}" for width, cost in costs.items())
+    says = (
+        f"The study's learning rate {told}: of the loss at {tokens:,} tokens it costs {listed}. The best rate at width "
+        f"{max(valleys)} {best}."
+    )
+    return replace(finding, statement=says)
+
+
+def _cost(cost: Estimate, found: bool) -> str:
+    if cost.value is None:
+        return "an unknown part"
+    ends = f" ({100 * cost.interval[0]:.2g} to {100 * cost.interval[1]:.2g})" if cost.interval else ""
+    return f"{'' if found else 'at least '}{100 * cost.value:.2g} %{ends}"

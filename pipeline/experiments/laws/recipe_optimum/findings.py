@@ -16,7 +16,6 @@ SERIOUS: tuple[Verdict, ...] = ("violated", "undetermined", "not_reached", "hold
 """Verdicts, the worst first."""
 TOLD = {True: "The recipe of the study is at its optimum", False: "The recipe of the study is not at its optimum",
         None: "Whether the recipe of the study is at its optimum is not settled"}  # fmt: skip
-EDGE = "at the edge of the sweep or beyond it"
 
 
 def finding_of_dial(widths: list[Swept]) -> Finding:
@@ -74,19 +73,25 @@ def standing(swept: list[Swept], findings: list[Finding], tokens: int) -> dict:
     """What the report's checklist prints: whether every dial of the study is at its optimum, and what it costs."""
     verdicts = {one.verdict for one in findings}
     inside = False if "violated" in verdicts else True if verdicts == {"holds"} else None
-    names, regrets = list(dict.fromkeys(one.name for one in swept)), {}
-    for name in names:
-        known = [one.regret[0] for one in swept if one.name == name and one.sweep]
-        regrets[name] = max(known) if known else None
-    listed = ", ".join(
-        f"{name.replace('_', ' ')} {'unknown' if regrets[name] is None else percent(regrets[name])}" for name in names
-    )
+    regrets, told = {}, []
+    for name in dict.fromkeys(one.name for one in swept):
+        known = [one for one in swept if one.name == name and one.sweep]
+        worst = max(known, key=_regret, default=None)
+        regrets[name] = worst.regret[0] if worst else None
+        told.append(f"{name.replace('_', ' ')} {_saving(worst)}")
     widths = " and ".join(str(width) for width in sorted({one.width for one in swept}))
     sentence = (
-        f"{TOLD[inside]}: at widths {widths} and {tokens:,} tokens, each dial moved alone could save at most (% of the "
-        f"loss, the larger of the widths): {listed}."
+        f"{TOLD[inside]}: at widths {widths} and {tokens:,} tokens, the best value of each dial, moved alone, would "
+        f"save (% of the loss, the larger of the widths, 95 % interval): {', '.join(told)}."
     )
     return {"inside": inside, "regrets": regrets, "sentence": sentence}
+
+
+def _saving(worst: Swept | None) -> str:
+    if worst is None:
+        return "unknown"
+    cost, low, high = (percent(part) for part in worst.regret)
+    return f"{'' if worst.sweep.bracketed else 'at least '}{cost} ({low} to {high})"
 
 
 def percent(regret: float) -> str:
@@ -125,7 +130,10 @@ def _told(one: Swept) -> str:
     cost, low, high = (percent(part) for part in one.regret)
     best, *ends = (_value(part) for part in one.optimum)
     if not one.sweep.bracketed:
-        return f"at width {one.width} the best value lies {EDGE} ({best}), and the study's costs at least {cost} %"
+        return (
+            f"at width {one.width} the best value lies at an end of the sweep or is not settled by it, and the study's "
+            f"costs at least {cost} % ({low} to {high})"
+        )
     return (
         f"at width {one.width} the best is {best} ({100 * LEVEL:.0f} % interval {ends[0]} to {ends[1]}), and the "
         f"study's costs {cost} % of the loss ({low} to {high})"
