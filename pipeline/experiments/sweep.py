@@ -49,16 +49,19 @@ def crossing(x: Sequence[float], y: Sequence[float], level: float) -> tuple[floa
 
 
 def mean_over_seeds(runs: pl.DataFrame, by: str | Sequence[str], *columns: str) -> pl.DataFrame:
-    """One row a value of `by`, sorted: for each column its mean over seeds, and `<column>_se`, its standard error."""
+    """One row a value of `by`, sorted: for each column its mean over the seeds that have one, `<column>_se`, its
+    standard error, and `<column>_num`, the number of these seeds."""
     sums = []
     for column in columns:
         sums += [
             pl.col(column).mean(),
             (pl.col(column).std() / pl.col(column).count().sqrt()).alias(f"{column}_se"),
+            pl.col(column).count().cast(pl.Int64).alias(f"{column}_num"),
         ]
     return runs.group_by(by).agg(pl.len().alias("num_runs"), *sums).sort(by)
 
 
 def estimate_of(row: dict, column: str) -> Estimate:
     """The estimate of `column` in a row of `mean_over_seeds`."""
-    return Estimate(row[column], row[f"{column}_se"] if row["num_runs"] > 1 else math.inf, row["num_runs"])
+    error = row[f"{column}_se"]
+    return Estimate(row[column], math.inf if error is None else error, row[f"{column}_num"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.checks import Caution, cluster_cautions, fit_cautions, interval_cautions
+from pipeline.fitting.checks import Caution, cluster_cautions, enough_clusters, fit_cautions, interval_cautions
 from pipeline.fitting.compare import gate
 from pipeline.fitting.estimators import Estimator, robust_sd
 from pipeline.fitting.holdout import HoldOut
@@ -61,7 +61,7 @@ class Analysis:
         draws = self.cluster_draws or self.draws
         if not self.answered or draws is None:
             return None
-        return Predictor.of(draws, self.noise_sd, self.trust, self.runs.C)
+        return Predictor.of(draws, self.noise_sd, self.trust, self.runs)
 
 
 def analyse(
@@ -88,15 +88,15 @@ def analyse(
     origins: list[HoldOut] = []
     if not refused and num_cells - len(fitted.theta) >= FEWEST_FOR_INTERVALS and num_resamples:
         draws = bootstrap(fitted, cell, num_resamples, seed)
-        if clusters is not None and len(np.unique(clusters)) >= 2:
+        if enough_clusters(fitted, clusters):
             cluster_draws = bootstrap(fitted, clusters, num_resamples, seed, cluster_name)
         cautions += interval_cautions(fitted, (cluster_draws or draws).intervals())
     cautions += cluster_cautions(fitted, clusters)
     reason = ""
     if not refused:
         if rolling:
-            origins = rolling_origin(form, runs, fitted.estimator, HOLDOUT_RESAMPLES, seed)
-        reason = gate(fitted, origins, _rivals(form, runs, fitted.estimator, seed) if rolling else {})
+            origins = rolling_origin(form, runs, estimator, HOLDOUT_RESAMPLES, seed)
+        reason = gate(fitted, origins, _rivals(form, runs, estimator, seed) if rolling else {})
         if reason:
             text = f"the {form.name} form does not describe these runs: {reason}; its exponents are not printed"
             cautions.append(Caution("gate_failed", text, "refusal"))

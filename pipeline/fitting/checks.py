@@ -162,18 +162,20 @@ def interval_cautions(fit: Fit, intervals: dict[str, tuple[float, float]]) -> li
 
 
 def cluster_cautions(fit: Fit, clusters: NDArray | None) -> list[Caution]:
-    """Whether there are enough independent clusters: fewer than two a parameter give no trustworthy interval."""
-    if clusters is None:
+    """Whether there are clusters enough for intervals by them."""
+    if clusters is None or enough_clusters(fit, clusters):
         return []
-    number = len(np.unique(clusters))
-    if number >= 2 * len(fit.theta):
-        return []
-    return [
-        Caution(
-            "few_clusters",
-            f"{number} clusters for {len(fit.theta)} parameters, fewer than two each: cluster intervals are rough",
-        )
-    ]
+    number, k = len(np.unique(clusters)), len(fit.theta)
+    text = (
+        f"{number} clusters leave no interval for {k} parameters, at least {k + FEWEST_FOR_INTERVALS} would: intervals "
+        "are by (N, D) cells, and too narrow where the runs of a cluster are alike"
+    )
+    return [Caution("few_clusters", text)]
+
+
+def enough_clusters(fit: Fit, clusters: NDArray | None) -> bool:
+    """Whether clusters (n,) can be resampled: with fewer, most draws determine no law, or all of them the same one."""
+    return clusters is not None and len(np.unique(clusters)) >= len(fit.theta) + FEWEST_FOR_INTERVALS
 
 
 def is_plateau(fit: Fit, runs: Runs, num_cells: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.fitting.intervals import corrected_interval
 from pipeline.fitting.laws import LAWS
 from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, Variables
+from pipeline.fitting.runs import Runs
 from pipeline.fitting.uncertainty import Bootstrap
 from pipeline.fitting.validation import Trust
 
@@ -69,7 +71,8 @@ class Predictor:
     """A fitted law with the draws, noise and reach that its predictions need; plain numbers, so it can be stored.
 
     `estimate` (k,) and `draws` (R, k) are thetas in raw units, `freedom` their degrees of freedom, `noise_sd` the sd of
-    ln L of a run about the law, `widening` the factor of the rolling hold-out, C_range the measured compute, FLOPs.
+    ln L of a run about the law, `widening` the factor of the rolling hold-out; C_range, N_range and D_range are the
+    least and greatest measured compute (FLOPs), size (parameters) and data (tokens).
     """
 
     form: type[Law]
@@ -79,14 +82,15 @@ class Predictor:
     noise_sd: float
     widening: float
     C_range: tuple[float, float]
+    N_range: tuple[float, float]
+    D_range: tuple[float, float]
 
     @classmethod
-    def of(cls, draws: Bootstrap, noise_sd: float, trusted: Trust | None, C: NDArray) -> Predictor:
-        """The predictor of a resampled fit to runs of C FLOPs, with what its rolling hold-out says."""
+    def of(cls, draws: Bootstrap, noise_sd: float, trusted: Trust | None, runs: Runs) -> Predictor:
+        """The predictor of a resampled fit to `runs`, with what its rolling hold-out says."""
         widening = trusted.factor if trusted else 1.0
-        return cls(
-            draws.form, draws.estimate, draws.theta, draws.freedom, noise_sd, widening, (float(C.min()), float(C.max()))
-        )
+        ranges = ((float(values.min()), float(values.max())) for values in (runs.C, runs.N, runs.D))
+        return cls(draws.form, draws.estimate, draws.theta, draws.freedom, noise_sd, widening, *ranges)
 
     @property
     def law(self) -> Law:
@@ -109,21 +113,6 @@ class Predictor:
         if not (np.isfinite(C) and C > 0):
             raise ValueError(f"N, D: 6 N D of {N:g} and {D:g} is out of the range of numbers")
         beyond = C / self.C_range[1]
-        warnings = []
-        if C < self.C_range[0]:
-            warnings.append(
-                f"below_range: {C / self.C_range[0]:.3g} times the smallest measured compute; the law was not measured "
-                "there"
-            )
-        if beyond > BUDGET_FACTOR:
-            warnings.append(
-                f"far_extrapolation: {beyond:.3g} times the largest measured compute, past {BUDGET_FACTOR:g}; the "
-                "interval supposes that the law still holds there"
-            )
-        if self.widening > 1:
-            warnings.append(
-                f"widened: the law's intervals missed too many held-out larger runs; widened {self.widening:.2f} times"
-            )
         return Prediction(
             float(N),
             float(D),
@@ -132,8 +121,28 @@ class Predictor:
             (float(np.exp(low[0])), float(np.exp(high[0]))),
             (float(np.exp(log_L - below)), float(np.exp(log_L + above))),
             beyond,
-            warnings,
+            list(self._warnings(N, D, C)),
         )
+
+    def _warnings(self, N: float, D: float, C: float) -> Iterator[str]:
+        beyond = C / self.C_range[1]
+        if beyond > BUDGET_FACTOR:
+            yield (
+                f"far_extrapolation: {beyond:.3g} times the largest measured compute, past {BUDGET_FACTOR:g}; the "
+                "interval supposes that the law still holds there"
+            )
+        if C < self.C_range[0]:
+            yield f"below_range: {C / self.C_range[0]:.3g} times the smallest measured compute, where no run was"
+        for name, value, (low, high) in (("N", N, self.N_range), ("D", D, self.D_range)):
+            if name in self.form.levels and not low / BUDGET_FACTOR <= value <= high * BUDGET_FACTOR:
+                yield (
+                    f"far_{name}: {name} = {value:.3g} is more than {BUDGET_FACTOR:g} times outside the measured "
+                    f"{low:.3g} to {high:.3g}"
+                )
+        if self.widening > 1:
+            yield (
+                f"widened: the law's intervals missed too many held-out larger runs; widened {self.widening:.2f} times"
+            )
 
     def budget(self, C: float, **columns: float) -> Budget:
         """The best use of C FLOPs. Raises ValueError for a law without an optimum, a C that is not positive, and one so
@@ -162,6 +171,8 @@ class Predictor:
             "noise_sd": self.noise_sd,
             "widening": self.widening,
             "C_range": list(self.C_range),
+            "N_range": list(self.N_range),
+            "D_range": list(self.D_range),
         }
 
     @classmethod
@@ -176,5 +187,5 @@ class Predictor:
             int(entry["freedom"]),
             float(entry["noise_sd"]),
             float(entry["widening"]),
-            (float(entry["C_range"][0]), float(entry["C_range"][1])),
+            *((float(entry[name][0]), float(entry[name][1])) for name in ("C_range", "N_range", "D_range")),
         )

@@ -15,8 +15,10 @@ from pipeline.fitting.tree_noise import TreeNoise
 class SeedNoise:
     """Standard deviations of ln L between seeds (relative, no unit).
 
-    `sd`: between independent seeds at one (N, D), pooled over cells that have at least two. `within_tree_sd`: what is
-    left of it after each tree's own mean offset is removed, None when no size has two seeds at two token counts.
+    `sd`: between independent seeds at one (N, D), pooled over cells that have at least two; `degrees_of_freedom` are
+    those from which it is known, fewer than runs less cells where a tree's runs move together (Satterthwaite 1946, doi
+    10.2307/3002019). `within_tree_sd`: what is left of it after each tree's own mean offset is removed, None when no
+    size has two seeds at two token counts.
     """
 
     sd: float
@@ -53,13 +55,22 @@ def seed_noise(L: ArrayLike, size: ArrayLike, tokens: ArrayLike, tree: ArrayLike
     between = log_L - (np.bincount(cell, log_L) / count)[cell]
     freedom = len(log_L) - len(count)
     within, within_freedom = _two_way(between, cell, member)
+    whole, left = float(between @ between), float(within @ within)
     return SeedNoise(
-        sd=float(np.sqrt(between @ between / freedom)),
-        degrees_of_freedom=freedom,
+        sd=float(np.sqrt(whole / freedom)),
+        degrees_of_freedom=_effective(whole, freedom, left, within_freedom),
         num_cells=len(count),
-        within_tree_sd=float(np.sqrt(within @ within / within_freedom)) if within_freedom > 0 else None,
+        within_tree_sd=float(np.sqrt(left / within_freedom)) if within_freedom > 0 else None,
         within_tree_degrees_of_freedom=max(within_freedom, 0),
     )
+
+
+def _effective(whole: float, freedom: int, left: float, within_freedom: int) -> int:
+    """Degrees of freedom of the sum of squares `whole`, of which `left` is within trees and the rest between them."""
+    between, trees = whole - left, freedom - within_freedom
+    if within_freedom <= 0 or trees <= 0 or not whole > 0:
+        return max(freedom, 1)
+    return max(1, int(whole**2 / (left**2 / within_freedom + between**2 / trees)))
 
 
 def _two_way(centred: NDArray, cell: NDArray[np.int64], tree: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:

@@ -54,6 +54,16 @@ def test_intervals_of_noisy_runs_hold_the_law(fit_of):
     assert split["rms"] == pytest.approx(0.01, rel=0.5)
 
 
+def test_clusters_too_few_for_intervals_are_told_and_cells_stand_in(fit_of):
+    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 8)))
+    found = fit_of(table(N, D, loss(N, D) * noise(40, 0.004)), "--cluster", "size").json
+    assert found["cluster_intervals"] is None
+    (told,) = [one["text"] for one in found["warnings"] if one["name"] == "few_clusters"]
+    assert "5 clusters leave no interval for 5 parameters, at least 8 would" in told
+    low, high = found["frontier"]["a_interval"]
+    assert low < found["frontier"]["a"] < high
+
+
 def test_the_law_that_predicts_larger_runs_is_chosen_and_said_to_be(fit_of):
     bent = fit_of(table(*gradient_flow(1.5, 2.0)), "--law", "auto").json
     assert (bent["law"], bent["answered"]) == ("q_form", True)

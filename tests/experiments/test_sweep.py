@@ -47,3 +47,13 @@ def test_the_mean_over_seeds_carries_its_standard_error():
     assert table["x"].to_list() == [1, 2]
     second = estimate_of(table.row(1, named=True), "y")
     assert (second.value, second.error, second.num) == (2.0, pytest.approx(1.0), 2)
+
+
+def test_seeds_that_diverged_are_no_repetitions():
+    runs = pl.DataFrame(
+        {"seed": [0, 1, 2] * 3, "x": [1] * 3 + [2] * 3 + [3] * 3, "y": [1.0, 3.0, None] + [2.0] + [None] * 5}
+    )
+    two, one, none = (estimate_of(row, "y") for row in mean_over_seeds(runs, "x", "y").iter_rows(named=True))
+    assert (two.num, two.interval) == (2, pytest.approx((2 - 12.7062, 2 + 12.7062), rel=1e-5))
+    assert (one.value, one.error, one.interval) == (2.0, np.inf, None)
+    assert (none.value, none.interval) == (None, None)

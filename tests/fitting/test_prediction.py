@@ -51,6 +51,29 @@ def test_far_extrapolation_is_said_and_intervals_grow(found):
     assert np.log(far.interval[1] / far.interval[0]) > np.log(near.interval[1] / near.interval[0])
 
 
+def test_what_lies_outside_the_measured_range_is_said(found):
+    def names(one):
+        return [warning.split(":")[0] for warning in one.warnings]
+
+    predictor, runs = found.predictor, found.runs
+    middle = float(np.median(runs.N)), float(np.median(runs.D))
+    assert names(predictor.at(*middle)) == []
+    assert names(predictor.at(runs.N.min() / 11, runs.D.max())) == ["far_N"]
+    assert names(predictor.at(runs.N.min(), runs.D.max() * 11)) == ["far_D"]
+    assert names(predictor.budget(runs.C.min() / 2).best) == ["below_range"]
+    N, D, _ = study("S5")
+    of_size = analyse(SaturatingN, Runs.of(N, D, 1.0 + 50 / N**0.4 * (1 + 1e-3 * (D / D.max()))), L2, 50, 0).predictor
+    assert names(of_size.at(middle[0], runs.D.min() / 100)) == ["below_range"]
+
+
+def test_a_budget_beyond_all_numbers_is_refused(found):
+    assert found.predictor.budget(1e250).tokens_per_parameter_interval[1] > 0
+    with pytest.raises(ValueError, match=r"the best size on 0\.001 FLOPs, is no size of a model"):
+        found.predictor.budget(1e-3)
+    with pytest.raises(ValueError, match=r"6 N D of 1e\+200 and 1e\+200 is out of the range of numbers"):
+        found.predictor.at(1e200, 1e200)
+
+
 def test_a_law_that_missed_held_out_runs_has_wider_prediction_intervals():
     N, D, _ = study("S5")
     N, D = np.concatenate([N, 1.3 * N]), np.concatenate([D, D])

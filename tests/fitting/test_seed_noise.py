@@ -10,7 +10,7 @@ from tests.fitting.measured_studies import study
 def test_seed_noise_is_pooled_over_cells():
     L = np.exp([0.1, 0.3, 0.5, 0.5, 0.8, 1.1, 2.0])
     size, tokens = [1, 1, 1, 1, 2, 2, 3], [5, 5, 6, 6, 5, 5, 5]
-    noise = seed_noise(L, size, tokens, ["a", "b", "a", "b", "c", "d", "e"])
+    noise = seed_noise(L, size, tokens, list("abcdefg"))
     assert noise.num_cells == 3
     assert noise.degrees_of_freedom == 3
     assert noise.sd == pytest.approx(np.sqrt((0.02 + 0.0 + 0.045) / 3), rel=1e-12)
@@ -25,6 +25,23 @@ def test_noise_between_trees_and_within_a_tree_are_told_apart():
     assert noise.sd == pytest.approx(np.hypot(0.003, 0.001), rel=0.25)
     assert noise.within_tree_sd == pytest.approx(0.001, rel=0.25)
     assert noise.within_tree_degrees_of_freedom == 20 * 4 * 2
+
+
+@pytest.mark.parametrize(("own", "shared"), [(0.003, 0.0), (0.001, 0.003), (0.0, 0.003)])
+def test_the_freedom_is_that_of_the_spread_of_the_variance(own, shared):
+    """A variance known from f degrees of freedom scatters by sqrt(2 / f) of itself, over simulated studies."""
+    random = np.random.default_rng(0)
+    size, tokens, seed = (values.ravel() for values in np.meshgrid(range(3), range(5), range(3)))
+    variances, freedoms = [], []
+    for _ in range(2000):
+        offset = shared * random.standard_normal((3, 3))
+        noise = seed_noise(
+            np.exp(offset[size, seed] + own * random.standard_normal(len(size))), size, tokens, size * 10 + seed
+        )
+        variances.append(noise.sd**2)
+        freedoms.append(noise.degrees_of_freedom)
+    scatter = np.std(variances) / np.mean(variances)
+    assert np.median(freedoms) == pytest.approx(2 / scatter**2, rel=0.15)
 
 
 def test_without_replicates_there_is_no_seed_noise():

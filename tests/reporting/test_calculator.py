@@ -117,7 +117,7 @@ def test_the_script_knows_both_laws(browser: Browser, name: str, freedom: int, w
     random = np.random.default_rng(freedom)
     truth = np.array(LOG_TRUTH[name])
     draws = truth + 0.05 * random.standard_normal((301, len(truth))) + 0.02
-    predictor = Predictor(LAWS[name], truth, draws, freedom, 0.004, widening, (1e10, 1e13))
+    predictor = Predictor(LAWS[name], truth, draws, freedom, 0.004, widening, (1e10, 1e13), (1e4, 1e6), (1e5, 1e7))
     page = _scripts(browser, "law")
     budgets = [1e9, 1e13, 1e18, 1e24]
     stored = calculator(predictor).stored

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline.experiments.language_model.choice import choose
+from pipeline.fitting.checks import enough_clusters
 from pipeline.fitting.compare import gate
 from pipeline.fitting.cutoffs import Bend, Subset, convex_floor, convexity, cutoffs, largest_accepted
 from pipeline.fitting.estimators import Estimator, estimator_named
@@ -32,8 +33,6 @@ HOLDOUT_RESAMPLES = 300
 """Resamples of each origin of the rolling hold-out."""
 CONVENTIONS = {"total": "N_total", "non_embedding": "N_non_embedding", "with_head": "N_with_head"}
 """Convention of N -> its column of results/runs.parquet."""
-TREES_PER_PARAMETER = 2
-"""Trees a parameter from which on what follows from the law rests on resampled trees, not on cells."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,12 @@ class Trial:
     @property
     def by_trees(self) -> bool:
         """Whether there are trees enough to resample those, whose runs share data order and early training."""
-        k = len(self.fit.theta)
-        return self.tree_draws is not None and self.tree_draws.freedom >= (TREES_PER_PARAMETER - 1) * k
+        return self.tree_draws is not None
 
     @property
     def independent_draws(self) -> Bootstrap | None:
         """The resamples for all that follows from the law, its frontier and its forecasts: of trees, or of cells."""
-        return self.tree_draws if self.by_trees else self.draws
+        return self.tree_draws or self.draws
 
 
 @dataclass(frozen=True)
@@ -224,11 +222,11 @@ def _trial(
                 noise.within_tree_degrees_of_freedom,
             )
     threshold = compute_quantile(runs, settings.holdout_quantile)
-    trees = len(np.unique(tree))
+    by_trees = enough and enough_clusters(one, tree)
     return Trial(
         fit=one,
         draws=bootstrap(one, cell, num_resamples, seed) if enough else None,
-        tree_draws=bootstrap(one, tree, num_resamples, seed, "trees") if enough and trees > len(one.theta) else None,
+        tree_draws=bootstrap(one, tree, num_resamples, seed, "trees") if by_trees else None,
         lack_of_fit=generous,
         lack_of_fit_in_trees=strict,
         holdout=hold_out(one.form, runs, estimator, threshold, num_resamples, seed, num_starts=settings.num_starts),

@@ -28,7 +28,7 @@ def predictor_of(evidence: Evidence) -> Predictor | None:
     if trial is None or not trial.printable:
         return None
     noise = noise_sd(trial.fit, len(np.unique(evidence.runs.cell)))
-    return Predictor.of(trial.independent_draws, noise, trust(trial.origins), evidence.runs.C)
+    return Predictor.of(trial.independent_draws, noise, trust(trial.origins), evidence.runs)
 
 
 def target_of(evidence: Evidence, predictor: Predictor) -> Prediction:

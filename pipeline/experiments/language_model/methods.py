@@ -75,9 +75,9 @@ _ALWAYS = (
         "95 %, from refits with the same estimator; fits that mix two are discussed in arXiv 2404.10102. What is drawn "
         "again is an (N, D) cell with all its seeds or, more strictly, a tree: one trunk with every cooldown on it, "
         "since those share data order and early training. Percentiles are corrected for bias, and their tail is that "
-        "of Student's t (arXiv 1411.5279), because few runs say little about their own noise. Forecasts rest on trees "
-        "where there are at least two for each parameter, on cells otherwise; a prediction interval adds the noise of "
-        "a run.",
+        "of Student's t (arXiv 1411.5279), because few runs say little about their own noise. All that follows "
+        "from the law, its exponent a, its frontier and its forecasts, rests on trees where there are at least three "
+        "more than parameters, on cells otherwise; a prediction interval adds the noise of a run.",
     ),
     Method(
         "The gate",
