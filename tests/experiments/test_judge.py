@@ -62,14 +62,16 @@ def test_the_known_law_is_found(judgement):
 def test_lack_of_fit_tells_the_laws_apart(judgement):
     laws = judgement.summary["laws"]
     assert laws["q_form"]["lack_of_fit"]["p"] > 0.05
-    assert laws["chinchilla"]["lack_of_fit"]["p"] < 1e-6
+    assert laws["chinchilla"]["lack_of_fit"]["p"] < 0.05
+    assert laws["chinchilla"]["lack_of_fit_in_trees"]["p"] < 1e-6
     assert laws["q_form"]["lack_of_fit"]["sd_used"] == judgement.summary["seed_noise"]["sd"]
     assert laws["q_form"]["lack_of_fit_in_trees"]["sd_used"] == judgement.summary["seed_noise"]["within_tree_sd"]
 
 
 def test_seed_noise_is_between_trees(judgement):
     noise = judgement.summary["seed_noise"]
-    assert (noise["num_cells"], noise["degrees_of_freedom"]) == (10, 20)
+    trees = 2 * (3 - 1)  # three seeds of two sizes, whose runs hardly differ but by their trees
+    assert (noise["num_cells"], noise["degrees_of_freedom"]) == (10, trees)
     assert 0.001 < noise["sd"] < 0.006
     assert noise["within_tree_sd"] == pytest.approx(0.001, rel=0.5)
 
@@ -117,7 +119,7 @@ def test_an_additive_truth_keeps_the_simpler_law():
     found = judge(SETTINGS, study_runs(law, WIDTHS, TOKENS, [24, 48], tree_sd=0.0), CURVES).summary
     assert found["chosen"] == "chinchilla"
     assert found["chosen_because"].startswith("The held-out rms")
-    assert found["chosen_because"].endswith("chinchilla is the law of fewest parameters that fits (p = 0.84).")
+    assert found["chosen_because"].endswith("chinchilla is the law of fewest parameters that fits (p = 0.83).")
 
 
 def test_a_break_at_the_smallest_size_is_found_and_not_hidden(runs):

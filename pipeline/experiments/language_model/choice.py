@@ -52,5 +52,5 @@ def _tied(forms: Sequence[type[Law]], known: dict[str, Trial], because: str) -> 
             return form.name, f"{because}; {form.name} is the law of fewest parameters that fits (p = {test.p:.2g})."
     if all(trial.lack_of_fit is None for trial in known.values()):
         return forms[0].name, f"{because}; {forms[0].name} has fewer parameters."
-    name = min(known, key=lambda key: known[key].fit.objective)
+    name = min(known, key=lambda key: known[key].fit.rms)
     return name, f"{because}; no law fits within seed noise and {name} leaves the smaller residual."
