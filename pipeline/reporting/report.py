@@ -11,6 +11,7 @@ import polars as pl
 from pipeline.params import Params
 from pipeline.publishing.state import state_of
 from pipeline.reporting import study_tables
+from pipeline.reporting.bill import bill_table
 from pipeline.reporting.changes import change_tables
 from pipeline.reporting.chapter import Chapter, Figure
 from pipeline.reporting.checklist import checklist_table
@@ -61,7 +62,7 @@ def build_page(
         study_tables.recipe_table(sections),
         recipes_table(inputs.tables.get("recipe_optimum", {}).get("optima")),
         study_tables.corpus_table(inputs.manifest),
-        study_tables.bill_table(inputs.runs, inputs.planned, inputs.telemetry),
+        bill_table(inputs.runs, inputs.planned, inputs.telemetry),
     )
     origin = study_tables.provenance_tables(provenance)
     checklists = tuple(checklist_table(params, inputs, provenance, name) for name in studied)

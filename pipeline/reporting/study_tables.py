@@ -1,4 +1,4 @@
-"""Tables that every study has: runs, exclusions, recipe, corpus, bill, provenance."""
+"""Tables that every study has: runs, exclusions, recipe, corpus, coverage, provenance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.reporting.numbers import DASH, duration, factor, known, percent, significant, whole
+from pipeline.reporting.numbers import DASH, known, percent, whole
 from pipeline.reporting.provenance import Provenance
 from pipeline.reporting.tables import Table, bounds, from_frame, number, of_facts, words
 
@@ -92,75 +92,6 @@ def corpus_table(manifest: dict[str, Any]) -> Table:
     for key in ("vocab_size", "dtype", "tokenizer", "split", "sources", "digest"):
         facts += [(name.replace("_", " "), text) for name, text in _flat(key, manifest.get(key))]
     return of_facts("corpus", "The corpus", "Exact duplicates, empty and invalid documents are dropped.", facts)
-
-
-def bill_table(runs: pl.DataFrame, planned: pl.DataFrame, telemetry: pl.DataFrame) -> Table:
-    """The bill by size: FLOPs planned, seconds and speed measured, and what each point from scratch would have cost."""
-    rows = planned.join(telemetry, on="run_id", how="left").with_columns(
-        (pl.col("D") - pl.col("start_tokens")).alias("tokens_own"),
-        pl.when(pl.col("kind") != "trunk").then(pl.col("C")).otherwise(0.0).alias("C_point"),
-    )
-    timed = pl.col("training_seconds").is_not_null() & (pl.col("training_seconds") > 0)
-    flops = pl.col("flops_own") * pl.col("tokens") / pl.col("tokens_own")
-    sums = [pl.len().alias("runs"), pl.col("seconds").count().alias("timed")]
-    sums += [pl.col(column).sum() for column in ("tokens_own", "flops_own", "C_point", "seconds")]
-    for name, amount in {
-        "training_seconds": pl.col("training_seconds"),
-        "tokens_timed": pl.col("tokens"),
-        "flops_timed": flops,
-        "matrix_seconds": flops / pl.col("matrix_flops_per_second"),
-    }.items():
-        sums.append(amount.filter(timed).sum().alias(name))
-    size = ["experiment", "width", "N_non_embedding"]
-    frame = rows.group_by(size).agg(sums).sort(size)
-    total = rows.select(sums).with_columns(pl.lit("total").alias("experiment"))
-    known_time = pl.col("training_seconds") > 0
-    frame = pl.concat([frame, total], how="diagonal_relaxed").with_columns(
-        pl.col("width").cast(pl.String).fill_null("all").alias("size"),
-        pl.when(pl.col("timed") > 0).then(pl.col("seconds")).alias("seconds"),
-        pl.when(known_time).then(pl.col("tokens_timed") / pl.col("training_seconds")).alias("tokens_per_second"),
-        pl.when(known_time).then(pl.col("flops_timed") / pl.col("training_seconds")).alias("flops_per_second"),
-        pl.when(known_time).then(pl.col("matrix_seconds") / pl.col("training_seconds")).alias("matrix_share"),
-    )
-    several = {"experiment": ("experiment", "words")} if rows["experiment"].n_unique() > 1 else {}
-    columns = several | {
-        "size": ("width", "words"),
-        "N_non_embedding": ("N", "count"),
-        "runs": ("runs", "whole"),
-        "tokens_own": ("tokens trained", "count"),
-        "flops_own": ("FLOPs", "flops"),
-        "C_point": ("FLOPs from scratch", "flops"),
-        "timed": ("runs timed", "whole"),
-        "seconds": ("seconds of all workers", "duration"),
-        "tokens_per_second": ("tokens/s", "count"),
-        "flops_per_second": ("FLOP/s", "flops"),
-        "matrix_share": ("of matrix products", "percent"),
-    }
-    caption = _bill_caption(frame.row(-1, named=True), runs, planned)
-    shown = frame.drop("flops_timed", "tokens_timed", "matrix_seconds")
-    return from_frame("bill", "The bill", caption, shown, columns, row_headed=True)
-
-
-def _bill_caption(last: dict[str, Any], runs: pl.DataFrame, planned: pl.DataFrame) -> str:
-    studied = planned.filter(pl.col("experiment").is_in(runs["experiment"].unique().to_list()))
-    missing = len(studied.join(runs, on="run_id", how="anti"))
-    own, scratch, timed = last["flops_own"], last["C_point"], last["timed"]
-    caption = (
-        f"{whole(last['runs'])} runs planned, {significant(own, 3, 1.0)} FLOPs. Training each point from scratch "
-        f"would cost {significant(scratch, 3, 1.0)} FLOPs, {factor(scratch / own) if own else DASH} as much. "
-    )
-    caption += f"{missing} planned runs have no result. " if missing else ""
-    if not timed:
-        return caption + "No run was timed where this report was made."
-    seconds = duration(last["seconds"])
-    caption += f"Seconds were measured for {timed} of {last['runs']} runs: {seconds} in all, added over workers"
-    if timed == last["runs"] and own:
-        caption += f"; from scratch at the same speed {duration(last['seconds'] * scratch / own)}"
-    caption += (
-        ". Tokens/s and FLOP/s are those of one run's training, its evaluation left out; their share is of the rate of "
-        "large matrix products on the same device, measured beside the runs."
-    )
-    return caption
 
 
 def coverage_table(coverage: pl.DataFrame) -> Table:
