@@ -25,6 +25,7 @@ from pipeline.params import LAWS, LanguageModel
 
 LANGUAGE_MODEL = "language_model"
 Verdict = Literal["holds", "violated", "not_reached", "undetermined"]
+ToleranceKind = Literal["distance", "factor", "at_most"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class Regime:
 class Finding:
     """One law put to the test: what was predicted, what was measured, with what uncertainty, and where it holds.
 
-    `predicted`, `measured`, `interval`, `error` (standard error of `measured`) and `tolerance` are in `unit`. `verdict`
-    is `not_reached` when the runs never entered the regime, `undetermined` when the standard error exceeds the
-    tolerance. `role`: the law inside its regime, the boundary of that regime, or a control: a setting outside it, where
-    the law is expected to fail. `kind`: an exact identity, or an empirical regularity; their tolerances differ in
-    nature. `figure` names the figure that shows it.
+    `predicted`, `measured`, `interval`, `error` (standard error of `measured`) and `tolerance` are in `unit`.
+    `tolerance_kind` says what the tolerance is: a distance from what was predicted, a factor either way of it (then
+    without unit), or the most that `measured` may be. `verdict` is `not_reached` when the runs never entered the
+    regime, `undetermined` when the standard error exceeds the tolerance. `role`: the law inside its regime, the
+    boundary of that regime, or a control: a setting outside it, where the law is expected to fail. `kind`: an exact
+    identity, or an empirical regularity; their tolerances differ in nature. `figure` names the figure that shows it.
     """
 
     law: str
@@ -70,6 +72,7 @@ class Finding:
     role: Literal["law", "boundary", "control"] = "law"
     kind: Literal["identity", "regularity"] = "regularity"
     figure: str | None = None
+    tolerance_kind: ToleranceKind = "distance"
 
     def as_dict(self) -> dict:
         """The finding as plain JSON types."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -113,8 +113,8 @@ class Claim:
             inside = low <= measured <= high
             overlaps = bracket is not None and bracket[0] <= high and bracket[1] >= low
             verdict = "holds" if inside else "undetermined" if overlaps else "violated"
-        tolerance = predicted * (factor - 1)
-        return self._as_finding(Estimate(measured), bracket, predicted, tolerance, statement, regime, verdict)
+        found = self._as_finding(Estimate(measured), bracket, predicted, factor, statement, regime, verdict)
+        return replace(found, tolerance_kind="factor")
 
     def _finding(self, measured, predicted, tolerance, statement, regime, reached, apart) -> Finding:
         verdict: Verdict

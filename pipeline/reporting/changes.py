@@ -63,7 +63,7 @@ def _parameters(since: str, before: State, now: State) -> Table:
         frame.append({"parameter": name} | dict(zip(_PARAMETERS, (*ends[0], *ends[1]), strict=True)))
     laws = [state["law"] for state in (before, now)]
     said = f"{since} Law: {laws[0]['name']} then, {laws[1]['name']} now; 95 % intervals, by resampled cells."
-    header = ("", "then", "now", "now, by the former interval")
+    header = ("parameter", "then", "now", "now, by the former interval")
     table = pl.DataFrame(frame, schema={"parameter": pl.String} | _PARAMETERS)
     return Table("changes_parameters", "Parameters", said, header, tuple(rows), table, row_headed=True)
 
@@ -114,7 +114,7 @@ def _runs(since: str, before: State, now: State) -> Table:
     )
     laws = [f"{number} {what}" for what, number in _law_counts(before, now).items()]
     said = f"{since} Runs of the scaling study. Beside it: {', '.join(laws) or 'no run came or went'}."
-    header = ("", "run", "kind", "width", "N", "D, tokens", "seed", "loss then", "loss now")
+    header = ("change", "run", "kind", "width", "N", "D, tokens", "seed", "loss then", "loss now")
     return Table("changes_runs", "Runs", said, header, rows, frame, "none: the same runs", folded=len(rows) > 20)
 
 

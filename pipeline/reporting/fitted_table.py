@@ -125,7 +125,7 @@ def _law(prefix: str, result: dict[str, Any]) -> Table:
     frame = pl.DataFrame(flat, schema={"quantity": pl.String} | kinds, orient="row")
     method = "; ".join(result.get("resampling", ())) or (result["frontier"] or {}).get("method") or "no intervals"
     said = f"N* ~ C^a and D* ~ C^b on C = 6 N D. {method[0].upper()}{method[1:]}."
-    header = ("", "value [95 % interval]", "standard error")
+    header = ("quantity", "value [95 % interval]", "standard error")
     return Table(f"{prefix}_law", "The law", said, header, tuple(rows), frame, row_headed=True)
 
 
@@ -148,6 +148,6 @@ def _published(prefix: str, found: dict[str, Any]) -> Table:
         flat.append((one["name"], one["value"], *ends, one["published"], *theirs, one["difference"], apart))
     frame = pl.DataFrame(flat, schema=PUBLISHED, orient="row")
     said = f"Published: {found['source']}. The difference is ours less theirs, and in standard errors of ours."
-    header = ("", "ours [95 % interval]", "published", "its interval", "difference", "in standard errors")
+    header = ("quantity", "ours [95 % interval]", "published", "its interval", "difference", "in standard errors")
     title = "Published numbers beside ours"
     return Table(f"{prefix}_published", title, said, header, tuple(rows), frame, row_headed=True)

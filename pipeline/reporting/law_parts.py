@@ -20,6 +20,7 @@ from pipeline.results import law_tables
 
 _NUMBERS = ("predicted", "measured", "error", "tolerance", "low", "high")
 _ROLES = {"law": "", "boundary": "end of the regime", "control": "control: outside the regime it should fail"}
+_TOLERANCES = {"distance": "±", "factor": "within a factor", "at_most": "at most"}
 _HEADER = ("law", "verdict", "statement", "predicted", "measured", "figure", "regime seen")
 
 
@@ -81,7 +82,9 @@ def opening_table(
         shown.append({**findings[0], "law": title, "verdict": verdict})
     caption = (
         "“Holds”: within the tolerance. “Violated”: outside it. “Not reached”: the runs never entered the regime. "
-        "“Undetermined”: the error is larger than the tolerance. A law of learning mechanics is shown by its first "
+        "“Undetermined”: the standard error is larger than the tolerance, or the value lies beyond the tolerance, or "
+        "on either side of a bound, by less than its 95 % interval reaches. That interval is wider than the standard "
+        "error: it may reach beyond the tolerance where a law holds. A law of learning mechanics is shown by its first "
         "claim; its verdict is the worst of all its claims, which stand in its own section."
     )
     return _table("findings", "The laws", caption, rows, shown)
@@ -122,7 +125,7 @@ def _row(finding: Mapping[str, Any], drawn: Set[str]) -> tuple[Cell, ...]:
     return (
         words(finding["law"], note=finding["formula"]),
         words(finding["verdict"].replace("_", " "), _look(finding), note=role),
-        words(finding["statement"], note=f"Source: {finding['source']}"),
+        words(finding["statement"], note=f"Source: {finding['source']}" if finding["source"] else ""),
         replace(number(finding["predicted"], significant), note=_within(finding)),
         replace(estimate(finding["measured"], finding.get("interval")), note=finding["unit"]),
         words("figure", link=f"figure-{figure}") if figure in drawn else words(None),
@@ -140,7 +143,10 @@ def _within(finding: Mapping[str, Any]) -> str:
     """The tolerance as a note under what was predicted."""
     if finding["predicted"] is None:
         return ""
-    return "a bound" if finding["tolerance"] is None else f"± {significant(finding['tolerance'], 2)}"
+    if finding["tolerance"] is None:
+        return "a bound"
+    kind, size = finding.get("tolerance_kind", "distance"), finding["tolerance"]
+    return f"{_TOLERANCES[kind]} {f'{size:g}' if kind == 'factor' else significant(size, 2)}"
 
 
 def _table(name: str, title: str, caption: str, rows: list[tuple[Cell, ...]], findings: Sequence[Mapping]) -> Table:
@@ -150,10 +156,10 @@ def _table(name: str, title: str, caption: str, rows: list[tuple[Cell, ...]], fi
         plain = {
             key: one.get(key) for key in ("law", "role", "kind", "verdict", "statement", "formula", "source", "unit")
         }
-        sizes = {key: one.get(key) for key in ("predicted", "measured", "error", "tolerance")}
+        sizes = {key: one.get(key) for key in ("predicted", "measured", "error", "tolerance", "tolerance_kind")}
         ends = {"low": low, "high": high, "regime": _regimes(one), "figure": one.get("figure")}
         flat.append(plain | sizes | ends)
-    texts = dict.fromkeys(("law", "role", "kind", "verdict", "figure"), pl.String)
+    texts = dict.fromkeys(("law", "role", "kind", "verdict", "figure", "tolerance_kind"), pl.String)
     frame = pl.DataFrame(flat, schema_overrides=dict.fromkeys(_NUMBERS, pl.Float64) | texts if flat else None)
     return Table(name, title, caption, _HEADER, tuple(rows), frame, row_headed=True)
 

@@ -73,6 +73,7 @@ def test_the_place_of_a_boundary(measured, bracket, verdict):
     found = CLAIM.located(measured, bracket, 1.0, 1.25, "")
     assert found.verdict == verdict
     assert found.interval == bracket
+    assert (found.tolerance_kind, found.tolerance) == ("factor", 1.25)
 
 
 def finding(verdict, role="law"):

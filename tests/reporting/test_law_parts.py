@@ -5,13 +5,17 @@ Reference: results/findings.json as the law's own judge wrote it.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from pipeline.experiments.experiment import described
-from pipeline.reporting.law_parts import paragraphs
+from pipeline.experiments.verdict import Claim, Estimate
+from pipeline.reporting.bill import bill_table
+from pipeline.reporting.inputs import read_inputs
+from pipeline.reporting.law_parts import opening_table, paragraphs
 from pipeline.reporting.tuning import tuning
 from pipeline.results import write_judgements
 from tests.experiments.laws.bench import try_law
@@ -71,6 +75,50 @@ def test_every_link_on_the_page_leads_somewhere(page):
     assert links <= targets
     for name in re.findall(r'<a href="((?:tables|figures)/[^"]+)"', html):
         assert (page / "reports" / name).exists()
+
+
+def test_a_tolerance_is_shown_as_the_rule_that_was_applied():
+    claim = Claim("a law", "x = 14.6", "")
+    factor = claim.located(51.1, (49.8, 52.5), 14.6, 10.0, "")
+    distance = claim.equals(Estimate(1.0), 1.0, 0.05, "")
+    most = replace(distance, tolerance=0.0045, tolerance_kind="at_most")
+    bound = claim.at_most(Estimate(0.5), 1.0, "")
+    older = {name: value for name, value in distance.as_dict().items() if name != "tolerance_kind"}
+    found = [one.as_dict() for one in (factor, distance, most, bound)] + [older]
+    table = opening_table(found, {}, set())
+    assert [row[3].note for row in table.rows] == [
+        "within a factor 10",
+        "± 0.050",
+        "at most 0.0045",
+        "a bound",
+        "± 0.050",
+    ]
+    assert table.frame["tolerance_kind"].to_list() == ["factor", "distance", "at_most", "distance", None]
+    assert {row[2].note for row in table.rows} == {""}, "a claim without a source names none"
+
+
+def test_a_keyboard_reaches_every_formula_that_scrolls(page):
+    html = (page / "reports/index.html").read_text()
+    formulas = re.findall(r"<pre[^>]*>", html)
+    assert formulas
+    assert all('tabindex="0"' in one for one in formulas)
+
+
+def test_the_bill_has_no_cost_where_none_is_recorded(page):
+    inputs = read_inputs(page)
+    costs = {"D": None, "C": None, "start_tokens": None, "flops_own": 0.0, "width": None, "N_non_embedding": None}
+    laws = inputs.planned.head(3).with_columns(
+        pl.lit("deep_linear").alias("experiment"),
+        *(pl.lit(value).cast(inputs.planned.schema[name]).alias(name) for name, value in costs.items()),
+        run_id=pl.concat_str(pl.lit("law-"), "run_id"),
+    )
+    whole = bill_table(inputs.runs, inputs.planned, inputs.telemetry)
+    bill = bill_table(inputs.runs, pl.concat([inputs.planned, laws]), inputs.telemetry)
+    costless = bill.frame.filter(experiment="deep_linear").row(0, named=True)
+    assert [costless[name] for name in ("tokens_own", "flops_own", "C_point", "seconds")] == [None] * 4
+    assert bill.frame["flops_own"][-1] == whole.frame["flops_own"][-1] > 0
+    assert f"by the {len(inputs.planned)} of the scaling study" in bill.caption
+    assert "by the" not in whole.caption
 
 
 @pytest.mark.parametrize(
