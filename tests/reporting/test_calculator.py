@@ -5,6 +5,7 @@ Reference: `study predict` on the same study, the Python predictor for laws draw
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -109,6 +110,74 @@ def test_what_is_no_positive_number_is_named_and_nothing_is_answered(
     expect(found.page.locator("#amount")).to_have_attribute("aria-invalid", "false")
     assert found.is_quiet()
     found.page.close()
+
+
+@pytest.mark.parametrize("amount", ["8,56e13", "8,56", "1,0000", "1,000e10", ",5", "1.5,000"])
+def test_a_comma_that_does_not_separate_thousands_is_refused(browser: Browser, report: Path, amount: str) -> None:
+    page = opened(browser, report).page
+    page.fill("#amount", amount)
+    said = f"Budget: “{amount}” has a comma that does not separate thousands; decimals follow a point."
+    expect(page.locator(".message")).to_have_text(said)
+    expect(page.locator(".answer")).to_be_hidden()
+    page.fill("#amount", "85,600,000,000,000.5")
+    assert float(answers(page)["C"]) == 85_600_000_000_000.5
+    page.close()
+
+
+def test_more_than_all_of_a_gpu_is_refused(browser: Browser, report: Path) -> None:
+    page = opened(browser, report).page
+    page.fill("#use", "400")
+    expect(page.locator(".message")).to_have_text("of it used, %: “400” is more than 100.")
+    page.fill("#use", "100")
+    expect(page.locator(".answer")).to_be_visible()
+    page.close()
+
+
+def test_what_has_no_answer_names_no_command_and_no_budget_before(browser: Browser, report: Path) -> None:
+    page = opened(browser, report).page
+    command = page.locator(".again")
+    expect(command).to_contain_text("study predict --flops")
+    page.fill("#amount", "ten")
+    expect(command).to_be_hidden()
+    assert page.locator(".command").text_content() == ""
+    page.fill("#amount", "1e13")
+    expect(command).to_contain_text("study predict --flops 1e+13")
+    page.close()
+
+
+def test_below_the_smallest_budget_it_warns_as_above_the_largest(browser: Browser, report: Path) -> None:
+    page = opened(browser, report).page
+    low, high = json.loads(page.locator(".stored").text_content())["C_range"]
+    said = page.locator(".message")
+    for C, words in (
+        (low / 20, "Far extrapolation: 20.0 times below the smallest compute measured, past 10."),
+        (low / 2, "Below the smallest compute measured: an extrapolation."),
+        (high * 2, "Beyond the largest compute measured: an extrapolation."),
+        (high * 20, "Far extrapolation: 20.0 times the largest compute measured, past 10."),
+    ):
+        page.fill("#amount", str(C))
+        expect(said).to_contain_text(words)
+        assert ("warning" in said.get_attribute("class")) == words.startswith("Far")
+    page.fill("#amount", str((low * high) ** 0.5))
+    expect(said).not_to_contain_text("extrapolation")
+    page.close()
+
+
+def test_an_answer_whose_interval_has_no_end_is_refused(browser: Browser, report: Path) -> None:
+    page = opened(browser, report).page
+    stored = json.loads(page.locator(".stored").text_content())
+    draws = np.frombuffer(base64.b64decode(stored["draws"]), "<f8").reshape(-1, len(stored["theta"])).copy()
+    draws[:, 1] = 1e5  # ln A of every resample, so that N* leaves the range of numbers, but not that of the estimate
+    stored["draws"] = base64.b64encode(draws.tobytes()).decode()
+    other = _scripts(browser, "law", "numbers", "compare", "calculator")
+    other.evaluate(
+        "html => { document.body.innerHTML = html; }", page.locator("form.calculator").evaluate("one => one.outerHTML")
+    )
+    other.evaluate("stored => startCalculator(document.querySelector('form'), stored)", stored)
+    expect(other.locator(".message")).to_contain_text("is out of the range of numbers")
+    expect(other.locator(".answer")).to_be_hidden()
+    other.close()
+    page.close()
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "q_form"])

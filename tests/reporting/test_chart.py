@@ -72,15 +72,21 @@ def test_both_conventions_move_the_points(page: Page, report: Path) -> None:
         assert off_line(rows["x"], np.log(rows[column])) < 0.1
         assert off_line(rows["x"], np.log(rows["N_non_embedding"])) > 1
     figure = page.locator("figure[data-along=C]")
+    absent = figure.locator(".absent")
+    expect(absent).to_be_hidden()
     figure.get_by_label("N counts").select_option("total")
     rows = beside(page, "C", report)
     assert off_line(rows["x"], np.log(6 * rows["N_total"] * rows["D"])) < 0.1
     expect(figure.locator(".frontier")).to_have_count(1)
+    expect(absent).to_have_text("Not drawn under these settings: the 95 % interval of the frontier.")
     figure.get_by_label("C counts").select_option("exact")
     rows = beside(page, "C", report)
     assert off_line(rows["x"], np.log(rows["C"])) < 0.1
     assert off_line(rows["x"], np.log(6 * rows["N_total"] * rows["D"])) > 1
     expect(figure.locator(".frontier")).to_have_count(0)
+    expect(absent).to_contain_text("settings: the frontier, the 95 % interval of the frontier.")
+    figure.get_by_label("shown").select_option("residual")
+    expect(absent).to_contain_text("settings: lines of the law, the frontier,")
 
 
 @pytest.mark.parametrize("convention", ["non_embedding", "total", "with_head"])

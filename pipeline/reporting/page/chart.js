@@ -5,16 +5,22 @@ const LABELS = { C: "training compute C (FLOPs)", N: "parameters N", D: "trainin
 const power = (value) => significant(value, Number(value.toPrecision(1)) === value ? 1 : 2, 1);
 const WRITE = { C: power, N: count, D: count, loss: (value) => String(value), residual: (value) => String(value).replace("-", "−") };
 
+// What a scene shows besides its points, as the caption calls it.
+function drawn({ lines, frontier }) {
+  return [["lines of the law", lines.length], ["the frontier", frontier], ["the 95 % interval of the frontier", frontier?.band.length]]
+    .filter(([, shown]) => shown).map(([words]) => words);
+}
+
 function startChart(figure, data) {
   const along = figure.dataset.along, hasLaw = Object.keys(data.laws).length > 0;
   const settings = { convention: data.headline, flops: "6ND", y: "loss", logX: true, logY: true };
-  const clip = `clip-${along}`;
+  const start = { ...settings }, clip = `clip-${along}`;
   let scene, axes, view, width, selected = null;
 
   const picture = makeElement("svg", { class: "plot", tabindex: "0", role: "application", "aria-roledescription": "interactive figure",
     "aria-label": `${figure.dataset.title}. Arrow keys step from run to run, plus and minus zoom, shift with arrows moves, 0 shows all.` });
   const details = makeElement("div", { class: "details", role: "status", hidden: "" });
-  const legend = makeElement("p", { class: "legend" });
+  const legend = makeElement("p", { class: "legend" }), absent = makeElement("p", { class: "hint absent", role: "status" });
   const tools = makeElement("div", { class: "tools", role: "group", "aria-label": `Settings of ${figure.dataset.title}` });
 
   const buttons = makeElement("span", { class: "buttons" });
@@ -61,6 +67,9 @@ function startChart(figure, data) {
     legend.replaceChildren(`${scene.legend}: `, ...scene.levels.filter((_, index) => index % every === 0)
       .map(({ colour, label }) => makeElement("span", {}, makeElement("i", { style: `background:${colour}` }), label)));
     if (scene.frontier) legend.append(makeElement("span", { class: "dashed" }, makeElement("i"), "frontier"));
+    const now = drawn(scene), missing = drawn(sceneOf(data, along, start)).filter((words) => !now.includes(words));
+    absent.hidden = missing.length === 0;
+    absent.textContent = `Not drawn under these settings: ${missing.join(", ")}.`;
     draw();
   }
 
@@ -200,7 +209,7 @@ function startChart(figure, data) {
   });
 
   const card = figure.querySelector(".card");
-  const chart = makeElement("div", { class: "chart" }, tools, makeElement("div", { class: "canvas" }, picture, details), legend,
+  const chart = makeElement("div", { class: "chart" }, tools, makeElement("div", { class: "canvas" }, picture, details), legend, absent,
     makeElement("p", { class: "hint" }, "Point at a run, tap it, or step with the arrow keys. Drag to move, Ctrl and wheel to zoom, double click for all."));
   card.append(chart);
   figure.classList.add("live");
