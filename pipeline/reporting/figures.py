@@ -6,6 +6,7 @@ Matplotlib is imported by what draws: a law's module is read by every stage, and
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 
 LONGEST_LEGEND = 12
 """Entries of a legend; of more, evenly spaced ones are kept, which a sequential colour map makes readable."""
+FEWEST_TICKS = 3
+"""Ticks of a logarithmic axis; where fewer round ones lie in its range, it is marked in even steps."""
 
 _STYLE = {
     "figure.facecolor": PAPER,
@@ -135,12 +138,12 @@ def count_axis(axis: Axis, values: Sequence[float], label: str) -> None:
 
 def power_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     """Make a logarithmic axis of FLOPs, ticks as powers of ten."""
-    _log_axis(axis, values, label, lambda value: significant(value, 1, scientific_from=1.0))
+    _log_axis(axis, values, label, _power)
 
 
 def plain_log_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     """Make a logarithmic axis of any positive quantity, ticks in plain digits, or powers of ten where they are long."""
-    _log_axis(axis, values, label, lambda value: f"{value:g}" if 1e-3 <= value < 1e4 else significant(value, 1, 1.0))
+    _log_axis(axis, values, label, lambda value: f"{value:g}" if 1e-3 <= value < 1e4 else _power(value))
 
 
 def linear_axis(axis: Axis, label: str) -> None:
@@ -153,13 +156,23 @@ def linear_axis(axis: Axis, label: str) -> None:
 
 def loss_axis(axis: Axis, values: Sequence[float], label: str) -> None:
     """Make a logarithmic axis of losses over less than a few octaves, ticks at round numbers."""
-    from matplotlib.ticker import MaxNLocator
-
     low, high = _finite_range(values)
     margin = (high / low) ** 0.06
     _set_scale(axis, low / margin, high * margin)
-    ticks = [tick for tick in MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if tick > 0]
-    _set_ticks(axis, ticks, lambda value: f"{value:g}", label)
+    _set_ticks(axis, _even_ticks(low, high), lambda value: f"{value:g}", label)
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """At most seven even steps from `low` to `high`, at round numbers above zero."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [tick for tick in MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if tick > 0]
+
+
+def _power(value: float) -> str:
+    """A power of ten with as many digits before it as `value` has, five at most."""
+    digits = (number for number in range(1, 5) if math.isclose(float(f"{value:.{number - 1}e}"), value))
+    return significant(value, next(digits, 5), scientific_from=1.0)
 
 
 def _log_axis(axis: Axis, values: Sequence[float], label: str, form) -> None:
@@ -173,7 +186,8 @@ def _log_axis(axis: Axis, values: Sequence[float], label: str, form) -> None:
     powers = range(int(np.floor(np.log10(low / margin))), int(np.ceil(np.log10(high * margin))) + 1, apart)
     ticks = [step * 10.0**power for power in powers for step in steps]
     _set_scale(axis, low / margin, high * margin)
-    _set_ticks(axis, [tick for tick in ticks if low / margin <= tick <= high * margin], form, label)
+    inside = [tick for tick in ticks if low / margin <= tick <= high * margin]
+    _set_ticks(axis, inside if len(inside) >= FEWEST_TICKS else _even_ticks(low, high), form, label)
 
 
 def _finite_range(values: Sequence[float]) -> tuple[float, float]:

@@ -53,8 +53,9 @@ def panel(
     """The figure `name`, drawn from `table` and from nothing else.
 
     `y` is a column, or several with their labels. `by` names a column with a colour for each of its values. `error` is
-    a column of standard errors, drawn as bars of 1.96 of them; `theory` a column drawn as a line, the measured column
-    then as dots alone. `joined` connects the dots where there is no theory. `logs` says which axes are logarithmic.
+    a column of standard errors, drawn as bars of 1.96 of them; `theory` a column drawn as a line, broken where it has
+    no value, the measured column then as dots alone. `joined` connects the dots where there is no theory. `logs` says
+    which axes are logarithmic.
     `vertical` and `horizontal` are labelled places: a predicted boundary, a threshold; None is left out.
     """
     columns = {y: ""} if isinstance(y, str) else dict(y)
@@ -75,8 +76,8 @@ def panel(
                     bars = 1.96 * part[error].fill_null(0.0).fill_nan(0.0)
                     axes.errorbar(part[x], part[column], yerr=bars, fmt="none", ecolor=colour, elinewidth=0.9)
             if theory:
-                line = ordered.drop_nulls([theory])
-                axes.plot(line[x], line[theory], color=colours[key, next(iter(columns))], lw=1.1, alpha=0.75)
+                line = ordered[theory].cast(pl.Float64).fill_null(np.nan)
+                axes.plot(ordered[x], line, color=colours[key, next(iter(columns))], lw=1.1, alpha=0.75)
         _scale(axes, "x", "x" in logs, x_label, table[x])
         values = [table[column] for column in (*columns, *([theory] if theory else []))]
         _scale(axes, "y", "y" in logs, y_label, pl.concat([series.cast(pl.Float64).alias("y") for series in values]))

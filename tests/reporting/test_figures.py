@@ -6,8 +6,10 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
+import polars as pl
 
 from pipeline.reporting import figures
+from pipeline.reporting.panel import panel
 
 
 def drawn(name: str) -> str:
@@ -49,6 +51,32 @@ def test_colours_are_ordered_by_value_and_stay_the_same_for_one_value() -> None:
     assert list(colours) == [1.0, 2.0, 3.0]
     assert len(set(colours.values())) == 3
     assert len(figures.shades([5.0])) == 1
+
+
+def ticks(low: float, high: float, axis=figures.plain_log_axis) -> list[str]:
+    with figures.styled():
+        _, (axes,) = figures.new_canvas()
+        axis(axes.xaxis, [low, high], "x")
+        formatter = axes.xaxis.get_major_formatter()
+        return [formatter(value) for value in axes.get_xticks() if axes.get_xlim()[0] <= value <= axes.get_xlim()[1]]
+
+
+def test_a_short_logarithmic_axis_has_ticks_too_and_no_two_read_the_same() -> None:
+    assert ticks(0.8, 1.25) == ["0.8", "0.9", "1", "1.1", "1.2"]
+    assert ticks(0.1, 1e3) == ["0.1", "1", "10", "100", "1000"]
+    for axis in (figures.plain_log_axis, figures.power_axis, figures.count_axis):
+        for high in (1.02, 1.1, 1.3, 2.0, 8.0, 100.0):
+            found = ticks(2.4e5, 2.4e5 * high, axis)
+            assert len(set(found)) == len(found) >= 3, (axis, high)
+
+
+def test_a_line_of_theory_is_broken_where_it_has_no_value() -> None:
+    table = pl.DataFrame({"p": [1.0, 2.0, 3.0, 4.0, 5.0], "risk": [1.0, 2.0, 9.0, 2.0, 1.0]})
+    for exact, pieces in (([1.0, 2.0, 5.0, 2.0, 1.0], 1), ([1.0, 2.0, None, 2.0, 1.0], 2)):
+        own = table.with_columns(exact=pl.Series(exact))
+        figure = panel("risk", "Risk", "", own, "p", "risk", theory="exact", x_label="p", y_label="risk", logs="")
+        (line,) = re.findall(r'<path d="(M[^"]*)"[^>]*clip-path[^>]*opacity:\s*0?\.75', figure.svg)
+        assert line.count("M") == pieces
 
 
 def test_matplotlib_is_left_as_it_was() -> None:

@@ -1,6 +1,7 @@
 """Figures of the language-model study, each with the table it was drawn from.
 
-The scene holds what all figures share; checks of the fit are in draw_checks, draw_residuals and draw_fit.
+The scene holds what all figures share; checks of the fit are in draw_checks, draw_isoflop, draw_residuals
+and draw_fit.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.language_model import draw_checks, draw_fit, draw_residuals
+from pipeline.experiments.language_model import draw_checks, draw_fit, draw_isoflop, draw_residuals
 from pipeline.experiments.language_model.scene import COMPUTE, LOSS, SIZE, TOKENS, Scene, make_scene, marked
 from pipeline.fitting.points import spread_levels
 from pipeline.reporting.chapter import Figure
@@ -55,7 +56,7 @@ def draw(
         draw_fit.objective_map,
         draw_fit.profile_of_E,
         draw_fit.approaches,
-        draw_checks.isoflop,
+        draw_isoflop.isoflop,
     ]
     with styled():
         drawn = [paint(scene) for paint in painters]
@@ -198,9 +199,17 @@ def _thinned_curves(scene: Scene) -> pl.DataFrame:
         return curves
     low, high = np.log(curves["tokens"].min()), np.log(curves["tokens"].max())
     step = max((high - low) / max(12, min(MAX_BINS, MAX_CURVE_POINTS // curves["run_id"].n_unique())), 1e-9)
-    curves = curves.with_columns(((pl.col("tokens").log() - low) / step).floor().alias("step"))
-    binned = curves.group_by("run_id", "N", "kind", "step").agg(pl.col("tokens").max(), pl.col("train_loss").mean())
+    binned = curves.with_columns(step=_steps(pl.col("tokens").log(), step)).group_by("run_id", "N", "kind", "step")
+    binned = binned.agg(pl.col("tokens").max(), pl.col("train_loss").mean())
     return binned.sort("N", "run_id", "tokens").drop("step")
+
+
+def _steps(place: pl.Expr, width: float) -> pl.Expr:
+    """The steps, about `width` wide, that each run's own range of `place` is divided into, all equally wide: a short
+    rest at its end would be the noise of a single loss."""
+    start, reach = place.min().over("run_id"), (place.max() - place.min()).over("run_id")
+    num_steps = (reach / width).round().clip(1)
+    return ((place - start) / reach.clip(1e-9) * num_steps).floor().clip(upper_bound=num_steps - 1)
 
 
 def _groups(frame: pl.DataFrame, column: str) -> list[tuple[float, pl.DataFrame]]:

@@ -1,11 +1,11 @@
-"""Figures of compute: isoFLOP slices, both hold-outs, the frontier."""
+"""Figures of compute: both hold-outs, the frontier."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, MOST_MARKS, SIZE, Scene, usable_rows
+from pipeline.experiments.language_model.scene import COMPUTE, LAW_NAMES, MOST_MARKS, Scene, usable_rows
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.figures import (
     BLUE,
@@ -17,52 +17,10 @@ from pipeline.reporting.figures import (
     loss_axis,
     new_canvas,
     power_axis,
-    shades,
     svg_text,
 )
-from pipeline.reporting.numbers import significant
 
-MOST_BUDGET_SIZES = 60
-"""Sizes that a slice of equal compute shows."""
 _LAW_COLOURS = {"q_form": BLUE, "chinchilla": ORANGE}
-
-
-def isoflop(scene: Scene) -> Figure | None:
-    """Loss against N at equal compute, with the minima that were found."""
-    rows = (
-        usable_rows(scene.tables, "isoflop", ["C", "N", "loss"]).sort("C", "N") if "isoflop" in scene.tables else None
-    )
-    if rows is None or rows.is_empty():
-        return None
-    canvas, (axes,) = new_canvas()
-    colours = shades(rows["C"], "plasma")
-    minima = usable_rows({"isoflop": rows}, "isoflop", ["N_star"])
-    for (C,), slice_ in rows.group_by("C", maintain_order=True):
-        dots = slice_.gather_every(-(-len(slice_) // MOST_BUDGET_SIZES))
-        axes.plot(
-            dots["N"],
-            dots["loss"],
-            color=colours[C],
-            marker="o",
-            ms=3.6,
-            lw=0.9,
-            label=significant(C, 2, scientific_from=1),
-        )
-        star = minima.filter(pl.col("C") == C)
-        if not star.is_empty():
-            N_star = star["N_star"][0]
-            loss = np.interp(np.log(N_star), np.log(slice_["N"].to_numpy()), slice_["loss"].to_numpy())
-            axes.plot([N_star], [loss], marker="*", ms=10, color=colours[C], mec=INK, mew=0.6, zorder=4)
-    count_axis(axes.xaxis, [*rows["N"], *(minima["N_star"] if not minima.is_empty() else [])], SIZE)
-    loss_axis(axes.yaxis, rows["loss"].to_list(), "interpolated loss (nats/token)")
-    legend_above(canvas, axes, "C (FLOPs)")
-    caption = (
-        "Loss at equal compute, interpolated in D between the runs of a size. A star marks the minimum of a budget; "
-        "budgets without one are refused in the table, with the reason."
-    )
-    if rows["N"].n_unique() > MOST_BUDGET_SIZES:
-        caption += f" Of many sizes a budget shows at most {MOST_BUDGET_SIZES}, evenly spaced."
-    return _figure(canvas, "isoflop", "IsoFLOP slices", caption, rows, check=True)
 
 
 def predicted_against_measured(scene: Scene) -> Figure | None:
@@ -201,24 +159,31 @@ def tokens_per_parameter(scene: Scene) -> Figure | None:
     rows = scene.frontier
     if rows.is_empty():
         return None
-    rows = rows.with_columns((pl.col("D_star") / pl.col("N_star")).alias("tokens_per_parameter"))
+    ends = {name: pl.col(name).cast(pl.Float64) for name in ("N_low", "N_high", "D_low", "D_high")}
+    rows = rows.select(
+        "C",
+        "N_star",
+        "D_star",
+        tokens_per_parameter=pl.col("D_star") / pl.col("N_star"),
+        low=ends["D_low"] / ends["N_high"],
+        high=ends["D_high"] / ends["N_low"],
+    )
     canvas, (axes,) = new_canvas(height=3.4)
     axes.plot(rows["C"], rows["tokens_per_parameter"], color=BLUE)
     seen = rows["tokens_per_parameter"].to_list()
-    band = usable_rows({"frontier": rows}, "frontier", ["N_low", "N_high", "D_low", "D_high"])
+    band = usable_rows({"frontier": rows}, "frontier", ["low", "high"])
     if not band.is_empty():
-        low, high = band["D_low"] / band["N_high"], band["D_high"] / band["N_low"]
-        axes.fill_between(band["C"], low, high, color=BLUE, alpha=0.16, lw=0)
-        seen += [*low, *high]
+        axes.fill_between(band["C"], band["low"], band["high"], color=BLUE, alpha=0.16, lw=0)
+        seen += [*band["low"], *band["high"]]
     _mark_end(axes, scene)
     power_axis(axes.xaxis, rows["C"].to_list(), "compute budget C = 6ND (FLOPs)")
     count_axis(axes.yaxis, seen, "tokens per parameter D*/N*")
     caption = (
-        "Tokens per parameter on the frontier. The band joins the ends of both intervals, so it is wider than 95 %. "
+        "Tokens per parameter on the frontier. On a given C the size leaves D = C / (6N) tokens, so the band, from the "
+        "largest N with the fewest tokens to the smallest with the most, is the 95 % interval. "
         "About 20 was found for large models on web text (arXiv 2203.15556); it depends on text, recipe and N."
     )
-    columns = ["C", "N_star", "D_star", "tokens_per_parameter"]
-    return _figure(canvas, "tokens_per_parameter", "Tokens per parameter", caption, rows.select(columns))
+    return _figure(canvas, "tokens_per_parameter", "Tokens per parameter", caption, rows)
 
 
 def _mark_end(axes, scene: Scene) -> None:
