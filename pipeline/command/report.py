@@ -83,7 +83,7 @@ def _remarks(runs: pl.DataFrame, missing: dict[str, str], unjudged: list[str]) -
             f"width {width} {kind} to {D:,} tokens"
             for width, kind, D in absent.select("width", "kind", "D").head(MOST_NAMED).iter_rows()
         ]
-        said[0] += f" Of the others, {', '.join(f'{count} {what}' for what, count in sorted(counts.items()))}."
+        said[0] += f" The others: {', '.join(f'{count} {what}' for what, count in sorted(counts.items()))}."
         said.append(f"The largest that are missing: {'; '.join(largest)}. All are listed under excluded runs.")
     if unjudged:
         said.append(f"Not judged, since runs are missing: {', '.join(unjudged)}.")

@@ -34,7 +34,7 @@ def test_a_partial_report_names_what_is_missing_and_touches_nothing(finished):
     assert tables(finished) == before
     planned = read_plan(finished / "plan/runs.parquet")[0]
     assert f"{len(planned) - len(gone)} of {len(planned)} planned runs have ended" in printed
-    assert f"{len(gone)} not trained yet" in printed
+    assert f"have ended. The others: {len(gone)} not trained yet." in printed
     partial = finished / "scratch/partial"
     runs = pl.read_parquet(partial / "results/runs.parquet")
     assert sorted(runs.filter(status="missing")["run_id"]) == sorted(gone)

@@ -209,8 +209,9 @@ def next_runs(summary: dict, tables: dict[str, pl.DataFrame]) -> Table:
         "total_flops": ("FLOPs so far", "flops"),
     }
     caption = (
-        f"Of ln L at {BUDGET_FACTOR:g} times the largest compute, each run given those before it; a repeated row asks "
-        "for another seed. The errors allow for a law that is not quite right away from its runs. "
+        f"The standard errors are those of ln L at {BUDGET_FACTOR:g} times the largest compute, without and with the "
+        "run, given those before it; a repeated row asks for another seed. They allow for a law that is not quite "
+        "right away from its runs. "
         f"{planned_sentence(summary)}"
     )
     empty = "none: no law to plan with"

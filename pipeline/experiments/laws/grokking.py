@@ -177,18 +177,17 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
     accuracy = curves.join(shown, on="run_id").filter(pl.col("step") > 0).sort("kind", "step")
     more = replace(DELAY, law="delayed generalisation, more pairs", role="control")
     findings = [_delayed(DELAY, base), *_clock(settings, swept, decays), _delayed(more, swept["more"])]
-    findings += [
-        _missed("grokking: no decay", swept["zero"], base),
-        _missed("grokking: few pairs", swept["fewer"], base),
-    ]
+    missed = (("grokking: no decay", "zero"), ("grokking: few pairs", "fewer"))
+    findings += [_missed(law, swept[kind], base) for law, kind in missed]
     summary = {"says": _grown(accuracy.filter(pl.col("kind") == "grokking")), "end": findings[3].predicted}
     return Judgement(findings, summary, {"decays": decays, "accuracy": accuracy})
 
 
 def _delayed(claim: Claim, rows: pl.DataFrame) -> Finding:
     delay, share = over_seeds(rows["delay"]), rows["fraction"][0]
-    says = (f"With {share:g} of the pairs {delay.num} of {len(rows)} seeds learn the rest, {significant(delay.value)} "
-            f"times later than them in the mean and {significant(rows['delay'].min())} at the least.")  # fmt: skip
+    mean, least = significant(delay.value), significant(rows["delay"].min())
+    says = (f"With {share:g} of the pairs {delay.num} of {len(rows)} seeds learn the rest, in {mean} times as many "
+            f"steps in the mean and {least} at the least.")  # fmt: skip
     held = [Regime("share of pairs", "", share, share)] if claim.role == "law" else []
     return claim.at_least(delay, 10, says, held, not rows["delay"].has_nulls())
 
@@ -219,7 +218,8 @@ def _missed(law: str, rows: pl.DataFrame, base: pl.DataFrame) -> Finding:
     says = (f"With decay {decay:g} and {share:g} of the pairs {done} of {len(rows)} seeds learn the rest in {steps} "
             f"steps, {times:.1f} times what grokking takes; the accuracy is {significant(end.value, 2)}.")  # fmt: skip
     claim = replace(DELAY, law=law, formula="accuracy on unseen pairs", unit="", role="control")
-    return claim.at_least(end, LEARNED, says, reached=done == len(rows))
+    found = claim.at_least(end, LEARNED, says, reached=done == len(rows))
+    return replace(found, interval=found.interval and tuple(np.clip(found.interval, 0.0, 1.0).tolist()))
 
 
 def _grown(own: pl.DataFrame) -> list[str]:

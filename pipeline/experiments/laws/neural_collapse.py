@@ -179,17 +179,16 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
     place, low, high = np.median([(place, *bracket) for place, bracket in ends if place], axis=0)
     loose = room.filter(kind="with_bias").group_by("dimension").agg(pl.col("cos_off").max()).sort("dimension")
     fits, short = (loose.filter(test)["dimension"] for test in (pl.col("cos_off") < 1e-5, pl.col("cos_off") >= 1e-5))
-    bare = room.filter(kind="no_bias").sort("dimension").row(-1, named=True)
-    exact = {"source": FREE, "kind": "identity"}
+    bare, same = room.filter(kind="no_bias").sort("dimension").row(-1, named=True), {"source": FREE, "kind": "identity"}
     findings = [
-        Claim("free features form a simplex", "s, cos = -1 / (K - 1)", figure=f"{NAME}_strength", **exact).at_most(
+        Claim("free features form a simplex", "s, cos = -1 / (K - 1)", figure=f"{NAME}_strength", **same).at_most(
             Estimate(worst), 1e-5, f"Up to r = 0.95 strength and NC1 to NC3 are exact to {worst:.1g}."),
-        Claim("free features vanish", "r = 1", role="boundary", figure=f"{NAME}_strength", **exact).located(
+        Claim("free features vanish", "r = 1", role="boundary", figure=f"{NAME}_strength", **same).located(
             place, (low, high), 1.0, 1.02, f"All is zero at r >= {high:g}.", [Regime("r", "", None, low, high, 1.0)]),
-        Claim("free features have room", "d = K - 1", role="boundary", figure=f"{NAME}_space", **exact).located(
+        Claim("free features have room", "d = K - 1", role="boundary", figure=f"{NAME}_space", **same).located(
             fits.min(), fits.min() and (short.max(), fits.min()), needed, 1.1,
             f"The simplex forms from d = {fits.min()} on; K - 1 = {needed}."),
-        Claim("free features, no bias", "cos = -1 / (K - 1)", role="control", figure=f"{NAME}_space", **exact).at_most(
+        Claim("free features, no bias", "cos = -1 / (K - 1)", role="control", figure=f"{NAME}_space", **same).at_most(
             estimate_of(bare, "cos_off"), 1e-5, f"Without a bias squared error leaves cos = {bare['cos']:.1g}."),
     ]  # fmt: skip
     nets = _margins(runs)
@@ -224,8 +223,9 @@ def _collapses(nets: pl.DataFrame, law: str, role: str) -> Finding:
     margin = over_seeds(nets.group_by("seed", maintain_order=True).agg(pl.col("margin").min())["margin"])
     says, reached = f"{nets['right'].mean():.0%} of the examples are right at the end", nets["margin"].null_count() == 0
     if reached:
-        falls = [nets[name].median() for name in ("nc1_fall", "nc2_fall", "nc2_last", "nc3_fall")]
-        says += "; NC1 falls {:.2g}-fold, NC2 {:.2g}-fold to {:.2g}, NC3 {:.2g}-fold (medians)".format(*falls)
+        falls = ((name, nets[f"{name.lower()}_fall"].median()) for name in ("NC1", "NC2", "NC3"))
+        moved = (f"{name} {'falls' if by >= 1 else 'grows'} {max(by, 1 / by):.2g}-fold" for name, by in falls)
+        says += f"; {', '.join(moved)} (medians); NC2 ends at {nets['nc2_last'].median():.2g}"
     claim = Claim(law, "fall / fall asked >= 1", PAPYAN, "times what is asked", role=role, figure=f"{NAME}_nc1")
     return claim.at_least(margin, 1.0, f"{says}.", reached=reached)
 

@@ -4,10 +4,11 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from pipeline.experiments.laws.grokking import check, gradient, network, run
+from pipeline.experiments.laws.grokking import check, gradient, judge, network, run
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
 QUICK = {
@@ -97,6 +98,14 @@ def test_the_controls_show_no_delay_or_no_end(tried):
     for law in ("grokking: no decay", "grokking: few pairs"):
         control = tried.finding(law, "control")
         assert (control.verdict, control.measured < 0.05) == ("not_reached", True)
+        assert 0 <= control.interval[0] <= control.measured <= control.interval[1] <= 1
+
+
+def test_the_interval_of_an_accuracy_ends_at_0_and_1(tried):
+    spread = tried.runs.with_columns(test_end=pl.when(seed=0).then(0.1).otherwise(0.9))
+    judged = judge(tried.settings, spread, tried.curves)
+    (few,) = (one for one in judged.findings if one.law == "grokking: few pairs")
+    assert (few.measured, few.interval) == (pytest.approx(0.5), (0.0, 1.0))
 
 
 def test_a_strong_decay_leaves_the_clock_beyond_the_bound_on_the_weights(tried):

@@ -1,10 +1,11 @@
 """Neural collapse: its signs against plain loops, strength and threshold against proximal steps on a convex problem."""
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.optimize import approx_fprime, check_grad
 
-from pipeline.experiments.laws.neural_collapse import CE, SQUARED, collapse, objective, solve
+from pipeline.experiments.laws.neural_collapse import CE, SQUARED, collapse, judge, objective, solve
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
 QUICK = {"seeds": [0, 1, 2], "shapes": [[6, 8, 10, 1.0], [4, 5, 8, 400.0]], "ratios": [0.5, 0.95, 0.99, 1.01],
@@ -142,6 +143,15 @@ def test_many_classes_with_cross_entropy_lose_directions_and_with_squared_error_
 
 def test_a_network_whose_features_are_erased_has_not_reached_collapse(erased):
     assert erased.finding("networks collapse").verdict == "not_reached"
+
+
+def test_a_sign_that_rises_is_not_said_to_fall(tried):
+    fallen = tried.runs.with_columns(first_nc1=3 * pl.col("last_nc1"))
+    risen = tried.runs.with_columns(first_nc1=pl.col("last_nc1") / 4)
+    for runs, words in ((fallen, "NC1 falls 3-fold"), (risen, "NC1 grows 4-fold")):
+        judged = judge(tried.settings, runs, tried.curves)
+        (said,) = (one.statement for one in judged.findings if one.law == "networks collapse")
+        assert words in said
 
 
 def test_the_same_run_gives_the_same_bits(erased):
