@@ -35,7 +35,8 @@ def retry(arguments: argparse.Namespace) -> None:
     store = RunStore(Path.cwd())
     with only_driver(store.root):
         waivers = read_waivers(store.root)
-        states = {run_id: _state(run_id, store, waivers) for run_id in named(arguments.runs, _known(store, waivers))}
+        chosen = _chosen(arguments.runs, store, waivers)
+        states = {run_id: _state(run_id, store, waivers) for run_id in chosen}
         for run_id, state in states.items():
             if state not in ("failed", "waived"):
                 raise ValueError(f"RUN_ID: {run_id} is {state}: only a failed or a waived run is tried again")
@@ -61,7 +62,7 @@ def waive(arguments: argparse.Namespace) -> None:
         raise ValueError("--reason: an empty text is no reason")
     with only_driver(store.root):
         waivers = read_waivers(store.root)
-        chosen = named(arguments.runs, _known(store, waivers))
+        chosen = _chosen(arguments.runs, store, waivers)
         for run_id in chosen:
             state = _state(run_id, store, waivers)
             if state != "failed":
@@ -78,13 +79,23 @@ def _state(run_id: str, store, waivers: dict[str, str]) -> str:
     return STATES.get(state := store.status(run_id), state)
 
 
-def _known(store, waivers: dict[str, str]) -> set[str]:
-    """The ids of all runs of the plan, the store and the waivers."""
+def _chosen(prefixes: list[str], store, waivers: dict[str, str]) -> list[str]:
+    """The ids that start with one of `prefixes`, among all runs of the plan, the store and the waivers.
+
+    Raises ValueError for none or several, and for one that is not known where nothing was planned or tried.
+    """
     from pipeline.planning.table import read_plan
 
-    plan = store.root / "plan/runs.parquet"
+    plan, tried = store.root / "plan/runs.parquet", store.recorded()
     planned = set(read_plan(plan)[0]["run_id"]) if plan.exists() else set()
-    return planned | store.recorded() | set(waivers)
+    known = planned | tried | set(waivers)
+    unknown = [prefix for prefix in prefixes if not any(run_id.startswith(prefix) for run_id in known)]
+    if unknown and not plan.exists() and not tried:
+        raise ValueError(
+            f"plan/runs.parquet: no such file, and no run {unknown[0]!r} was tried here; plan the study first "
+            "(make study, or dvc repro plan)"
+        )
+    return named(prefixes, known)
 
 
 def named(prefixes: list[str], known: set[str]) -> list[str]:
