@@ -208,6 +208,7 @@ def test_the_change_panel_says_what_differs_between_both_commits(published):
         {(name, x["law"], x["role"]): x["verdict"] for name, all_of in one.items() for x in all_of["findings"]}
         for one in findings
     ]
+    assert '<th scope="col"></th>' not in (folder / "reports/index.html").read_text()
     differing = {key for key in verdicts[0].keys() | verdicts[1].keys() if verdicts[0].get(key) != verdicts[1].get(key)}
     shown = pl.read_csv(folder / "reports/tables/changes_verdicts.csv", infer_schema_length=None)
     assert set(shown.select("experiment", "law", "role").iter_rows()) == differing
