@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.corpus.batches import evaluation_set
 from pipeline.corpus.shards import open_corpus
 from pipeline.execution.placement import num_workers
 from pipeline.execution.run_store import RunStore
@@ -23,16 +24,36 @@ def plan_runs(params: Params, tokens: Path) -> tuple[list[RunSpec], list[dict]]:
     specs = step(LANGUAGE_MODEL, "plan")(params.language_model, facts)
     described = [describe(spec, params.language_model.seed) for spec in specs]
     laws = [spec for runs in _plan_laws(params, facts).values() for spec in runs]
+    _check_validation(tokens, specs + laws)
     return specs + laws, described + [{}] * len(laws)
 
 
 def plan_laws(params: Params, tokens: Path) -> dict[str, list[RunSpec]]:
     """The runs of every law of learning mechanics that is on, by its name."""
-    return _plan_laws(params, study_facts(params, tokens))
+    planned = _plan_laws(params, study_facts(params, tokens))
+    _check_validation(tokens, [spec for runs in planned.values() for spec in runs])
+    return planned
 
 
 def _plan_laws(params: Params, facts: StudyFacts) -> dict[str, list[RunSpec]]:
     return {name: step(name, "plan")(settings, facts) for name, settings in params.laws.tested.items()}
+
+
+def _check_validation(tokens: Path, specs: list[RunSpec]) -> None:
+    """Raises ValueError where a run wants more validation windows than the corpus has: known before it is trained."""
+    wanted: dict[tuple[int, int, int], str] = {}
+    for spec in specs:
+        if asked := spec.settings.get("evaluation"):
+            own = spec.experiment == LANGUAGE_MODEL
+            place = f"{LANGUAGE_MODEL}.evaluation.windows" if own else f"laws.{spec.experiment}, windows"
+            key = (spec.settings["model"]["context"], asked["windows"], asked["windows_per_document"])
+            wanted.setdefault(key, place)
+    corpus = open_corpus(tokens)
+    for (context, count, most), place in wanted.items():
+        try:
+            evaluation_set(corpus.validation, corpus.validation_documents, context, count, most)
+        except ValueError as error:
+            raise ValueError(f"params.yaml: {place}: {str(error).partition(': ')[2]}") from None
 
 
 def study_facts(params: Params, tokens: Path) -> StudyFacts:

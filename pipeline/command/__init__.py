@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -62,9 +63,21 @@ def bill() -> None:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may stop early
     params = read_params()
-    specs, described = plan_runs(params, Path("data/tokens"))
+    tokens = Path("data/tokens")
+    if tokens.exists():
+        _check_prepared()
+    specs, described = plan_runs(params, tokens)
     print(make_bill(specs, RunStore(Path.cwd())).text())
     print(worth_text(plan_table(specs, described), params.fit.convention))
+
+
+def _check_prepared() -> None:
+    """Raises ValueError where the corpus on disk is not that of params.yaml: a bill of it would be of another study."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json", "prepare"], capture_output=True, text=True, check=False
+    )
+    if checked.returncode == 0 and json.loads(checked.stdout):
+        raise ValueError("data/tokens: prepared from other sources than those of today; run `dvc repro prepare` first")
 
 
 def track() -> None:

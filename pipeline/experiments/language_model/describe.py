@@ -94,8 +94,9 @@ def _no_law(summary: dict) -> str:
 def _law_sentence(summary: dict, chosen: str) -> str:
     fitted = summary["laws"][chosen]
     bounds = fitted.get("intervals") or {}
+    stuck = fitted.get("at_bound") or ()
     parts = [
-        f"{SYMBOLS[name]}\u00a0=\u00a0{in_words(value, bounds.get(name))}"
+        f"{SYMBOLS[name]}\u00a0=\u00a0{in_words(value, bounds.get(name))}{' (at its bound)' if name in stuck else ''}"
         for name, value in ((name, fitted["params"].get(name)) for name in SYMBOLS)
         if value is not None
     ]

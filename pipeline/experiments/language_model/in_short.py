@@ -48,8 +48,7 @@ def _found(summary: dict, law: Law, points: pl.DataFrame) -> str:
         f"One formula, the {LAW_NAMES[summary['chosen']]}, gives all of these losses from size and data to within "
         f"{percent(fitted['rms'])} (rms). At the largest run, it says, twice the parameters would take "
         f"{percent(size)} off the loss and twice the tokens {percent(data)}; "
-        f"{in_words(law.E, (fitted.get('intervals') or {}).get('E'))} nats per token would remain whatever the size "
-        "and the data."
+        f"{_floor(law, fitted)}."
     )
     held_out = ((summary.get("holdout") or {}).get("laws") or {}).get(summary["chosen"]) or {}
     if known(held_out.get("rms")):
@@ -74,6 +73,13 @@ def _advice(summary: dict, tables: dict[str, pl.DataFrame]) -> str:
         f"{in_words(budget.best.loss, budget.best.prediction_interval)}, if the law still holds there. Brackets hold "
         "95\u00a0% intervals."
     )
+
+
+def _floor(law: Law, fitted: dict) -> str:
+    if "E" in (fitted.get("at_bound") or ()):
+        return "what would remain whatever the size and the data is not settled by these runs"
+    remains = in_words(law.E, (fitted.get("intervals") or {}).get("E"))
+    return f"{remains} nats per token would remain whatever the size and the data"
 
 
 def _shares(exponent: float, ends: Sequence[float] | None) -> str:

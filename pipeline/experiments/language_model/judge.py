@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.fitting.lack_of_fit import LackOfFit
 from pipeline.fitting.laws import Law
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import raw_laws
+from pipeline.fitting.uncertainty import Bootstrap
 from pipeline.fitting.validation import trust
 from pipeline.params import Fit as FitSettings
 from pipeline.plain import plain
@@ -83,6 +85,7 @@ def _law(form: type[Law], trial: Trial | None) -> dict[str, Any]:
     names = form.parameters()
     one, draws = (trial.fit, trial.draws if trial.printable else None) if trial else (None, None)
     unknown = dict.fromkeys(names)
+    at_bound = [name for name, inside in zip(names, one.inside, strict=True) if not inside] if draws else []
     status = one.status if one else "not_identified"
     return {
         "form": form.name,
@@ -91,10 +94,9 @@ def _law(form: type[Law], trial: Trial | None) -> dict[str, Any]:
         "params": {name: getattr(one.law, name) for name in names} if draws else unknown,
         "N_scale": 1.0,
         "D_scale": 1.0,
-        "standard_errors": draws.standard_errors() if draws else unknown,
-        "intervals": draws.intervals() if draws else unknown,
-        "tree_intervals": trial.tree_draws.intervals() if draws and trial.tree_draws else unknown,
-        "tree_standard_errors": trial.tree_draws.standard_errors() if draws and trial.tree_draws else unknown,
+        "at_bound": at_bound,
+        **_uncertainty("", draws, names, at_bound),
+        **_uncertainty("tree_", trial.tree_draws if draws else None, names, at_bound),
         "num_resamples": len(draws.theta) if draws else 0,
         "num_resamples_not_converged": draws.unreached if draws else 0,
         "objective": one.objective if draws else None,
@@ -107,6 +109,15 @@ def _law(form: type[Law], trial: Trial | None) -> dict[str, Any]:
         "condition_number": one.condition_number if one else None,
         "lack_of_fit": _test(trial.lack_of_fit if trial else None),
         "lack_of_fit_in_trees": _test(trial.lack_of_fit_in_trees if trial else None),
+    }
+
+
+def _uncertainty(prefix: str, draws: Bootstrap | None, names: Sequence[str], at_bound: list[str]) -> dict[str, dict]:
+    """Standard errors and intervals by name; None of a parameter at its bound, whose resamples are there as well."""
+    nothing = dict.fromkeys(at_bound) if draws else dict.fromkeys(names)
+    return {
+        f"{prefix}standard_errors": (draws.standard_errors() if draws else {}) | nothing,
+        f"{prefix}intervals": (draws.intervals() if draws else {}) | nothing,
     }
 
 

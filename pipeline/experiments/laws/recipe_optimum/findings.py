@@ -112,6 +112,7 @@ def _finding(law, says, formula, worst: Swept, cost, verdict: Verdict, regimes: 
         measured=value,
         interval=None if cost is None else (low, high),
         tolerance=worst.tolerance,
+        tolerance_kind="at_most",
         verdict=verdict,
         regime=regimes,
         error=error,

@@ -18,6 +18,8 @@ POINTS = {"dial": pl.String, "width": pl.Int64, "factor": pl.Float64, "value": p
 OPTIMA = {"dial": pl.String, "width": pl.Int64, "study": pl.Float64, "bracketed": pl.Boolean, "optimum": pl.Float64,
           "optimum_low": pl.Float64, "optimum_high": pl.Float64, "regret": pl.Float64, "regret_low": pl.Float64,
           "regret_high": pl.Float64, "tolerance": pl.Float64, "verdict": pl.String}  # fmt: skip
+ROOM = 1.2
+"""Factor by which the axis goes beyond the values that were tried."""
 MOST = 0.06
 """Largest loss over that of the study, less one, that a panel shows."""
 
@@ -60,6 +62,7 @@ def figure(points: pl.DataFrame, optima: pl.DataFrame) -> Figure:
     dials = list(dict.fromkeys(optima["dial"]))
     with styled():
         canvas, panels = new_canvas(rows=len(dials), height=1.3 + 1.3 * len(dials))
+        ends = (points["factor"].min() / ROOM, points["factor"].max() * ROOM) if len(points) else (1 / ROOM, ROOM)
         for axes, dial in zip(panels, dials, strict=True):
             rows = points.filter(dial=dial)
             for colour, width in zip(COLOURS, sorted(set(points["width"])), strict=False):
@@ -68,15 +71,11 @@ def figure(points: pl.DataFrame, optima: pl.DataFrame) -> Figure:
                               color=colour, elinewidth=0.9, label=f"width {width}")  # fmt: skip
                 axes.plot(*_parabola(part), color=colour, lw=1.0, alpha=0.75)
                 for best in optima.filter(pl.col("bracketed"), dial=dial, width=width).iter_rows(named=True):
-                    low, place, high = (
-                        best[name] / best["study"] for name in ("optimum_low", "optimum", "optimum_high")
-                    )
-                    height, across = (0.16 if width == min(points["width"]) else 0.06), axes.get_xaxis_transform()
-                    axes.plot([low, high], [height] * 2, color=colour, lw=1.6, transform=across)
-                    axes.plot([place], [height], marker="|", ms=8, mew=1.6, color=colour, transform=across)
+                    _interval(axes, best, 0.16 if width == min(points["width"]) else 0.06, colour, ends)
             axes.axvline(1.0, color=INK, lw=0.8, ls=":")
             axes.axhline(0.0, color=MUTED, lw=0.6)
             plain_log_axis(axes.xaxis, points["factor"].to_list(), "")
+            axes.set_xlim(*ends)
             low, high = (100 * value for value in (rows["relative"].min() or 0.0, rows["relative"].max() or 0.0))
             high = min(100 * MOST, max(2.0, high)) * 1.1
             axes.set_ylim(min(low, 0.0) - 0.45 * (high - min(low, 0.0)), high)
@@ -86,9 +85,21 @@ def figure(points: pl.DataFrame, optima: pl.DataFrame) -> Figure:
         legend_above(canvas, panels[0])
         caption = (
             "Loss relative to the study's, each dial moved alone; bars of 1.96 standard errors within seeds, the "
-            "fitted parabola, and below it the best value (tick) with its 95 % interval."
+            "fitted parabola, and below it the best value (tick) with its 95 % interval, an arrow where "
+            "that goes on."
         )
         return Figure(NAME, TITLE, caption, svg_text(canvas, NAME, f"{TITLE}. {caption}"), points)
+
+
+def _interval(axes, best: dict, height: float, colour: str, ends: tuple[float, float]) -> None:
+    """The best factor with its interval as a line at `height` (axes fraction), with arrows where it leaves `ends`."""
+    low, place, high = (best[name] / best["study"] for name in ("optimum_low", "optimum", "optimum_high"))
+    drawn = {"color": colour, "transform": axes.get_xaxis_transform()}
+    axes.plot([max(low, ends[0]), min(high, ends[1])], [height] * 2, lw=1.6, **drawn)
+    axes.plot([place], [height], marker="|", ms=8, mew=1.6, **drawn)
+    for end, marker, cut in ((ends[0], "<", low < ends[0]), (ends[1], ">", high > ends[1])):
+        if cut:
+            axes.plot([end], [height], marker=marker, ms=6, clip_on=False, **drawn)
 
 
 def _parabola(part: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
