@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.params import read_params
 from tests.command.known_laws import TRUTH, design, loss, noise, table
@@ -248,13 +249,40 @@ def test_bad_input_ends_in_one_clear_line_and_loses_nothing(copy, before, after,
     assert records(copy) == kept
 
 
+def test_the_dials_of_the_corpus_example_fit_it_and_those_of_the_project_are_refused_before_training(tmp_path):
+    folder, yaml = copy_project(tmp_path), YAML()
+    shown = (folder / "corpus/README.md").read_text()
+    (commands,), blocks = (re.findall(rf"```{kind}\n(.*?)```", shown, re.DOTALL) for kind in ("sh", "yaml"))
+    run(folder, "bash", "-ec", commands)
+    params = yaml.load(ROOT / "params.yaml")
+    prepare, dials = (yaml.load(block) for block in blocks)
+    yaml.dump(params | prepare, folder / "params.yaml")
+    run(folder, "dvc", "repro", "prepare")
+    code, printed = run(folder, "study", "bill", check=False)
+    assert code == 1
+    assert "language_model.grid.tokens: 240000: D = 240,000 tokens are more than the" in printed
+    params["language_model"] |= dials["language_model"]
+    yaml.dump(params | prepare | {"laws": {}}, folder / "params.yaml")
+    assert "runs planned" in run(folder, "study", "bill")
+    params["language_model"]["evaluation"]["windows"] = 4096
+    yaml.dump(params | prepare | {"laws": {}}, folder / "params.yaml")
+    code, printed = run(folder, "study", "bill", check=False)
+    assert code == 1
+    assert "params.yaml: language_model.evaluation.windows: 4096 windows of 64 tokens, at most 64 from one" in printed
+    prepare["prepare"]["validation_fraction"] = 0.1
+    yaml.dump(params | prepare | {"laws": {}}, folder / "params.yaml")
+    code, printed = run(folder, "study", "bill", check=False)
+    assert (code, printed.count("\n")) == (1, 1)
+    assert "data/tokens: prepared from other sources" in printed
+
+
 @pytest.mark.timeout(600)
 def test_a_model_and_a_corpus_of_the_users_own_go_through_the_whole_study(tmp_path):
     """The mixer of own/mixer.py on the corpus of corpus/README.md; an edit of the model trains everything anew, since
     every number may change."""
     folder = copy_project(tmp_path)
     shown = (folder / "corpus/README.md").read_text()
-    (commands,), (prepare,) = (re.findall(rf"```{kind}\n(.*?)```", shown, re.DOTALL) for kind in ("sh", "yaml"))
+    (commands,), (prepare, _) = (re.findall(rf"```{kind}\n(.*?)```", shown, re.DOTALL) for kind in ("sh", "yaml"))
     run(folder, "bash", "-ec", commands)
     change(folder, SMALL[SMALL.index("prepare:") : SMALL.index("language_model:")], prepare)
     change(folder, "context: 64}", "context: 64, build: 'own.mixer:build'}")
