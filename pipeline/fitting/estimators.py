@@ -25,7 +25,8 @@ class Estimator:
 
     kind huber: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; l1: |r|; l2: r^2. `delta` None is adaptive:
     TUNING times the noise sd, estimated from the median absolute residual. `above` multiplies rho of runs that lie
-    above the law (under-tuned runs), 1 for a symmetric rule. `space` is log (of L) or linear (in L).
+    above the law (under-tuned runs), 1 for a symmetric rule. `space` is log (of L) or linear (in L). L1 fits go
+    from vertex to vertex of a symmetric rule on ln L, so l1 has neither.
     """
 
     kind: Literal["huber", "l1", "l2"]
@@ -38,6 +39,10 @@ class Estimator:
             raise ValueError(f"estimator: delta: {self.delta} is not positive")
         if not 0 < self.above <= 1:
             raise ValueError(f"estimator: above: {self.above} is not in (0, 1]")
+        if self.kind == "l1" and self.space != "log":
+            raise ValueError(f"estimator: space: {self.space!r} given, but l1 is fitted in log space alone")
+        if self.kind == "l1" and self.above != 1:
+            raise ValueError(f"estimator: above: {self.above} given, but l1 counts runs above the law like all others")
 
     @property
     def text(self) -> str:
