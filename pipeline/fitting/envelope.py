@@ -6,7 +6,11 @@ of a curve, and the size with the least loss is N*(C). A curve is one size's fin
 Known pitfalls. The envelope is a minimum, so it picks noise troughs: its loss is biased low, by more where many curves
 are close. Points along a training curve stand for finished runs only if the learning rate had decayed by then; a
 schedule longer than the horizon makes them too high and bends N*(C) (arXiv 2203.15556, section 3.1). And N* takes
-measured sizes only: when K sizes take turns, evenly, the slope of that staircase is low by 1 / K^2 of itself.
+measured sizes only, K of them in turn. The slope of an even staircase is low by 1 / K^2 of itself where its first and
+last turn are whole, and high by 1 / (2 (K - 1)^2) where they are halves. Refused budgets, those whose best size is the
+first or last that reaches them, cut both turns short, so on grids without noise it is mostly high: by up to 10 % with
+four turns, 3 % with seven, 1 % with thirteen. To leave both turns out makes it low by 1 / (K - 2)^2; a line through the
+steps alone has no such bias, but with few turns more noise than that.
 
 Budgets are not independent data, one curve serves many of them, so the interval resamples whole sizes: the envelope
 is an extreme statistic that single sizes can move (arXiv 2502.06857). It is wide where sizes are few, since leaving one

@@ -6,7 +6,7 @@ L = E + A / N^alpha + B / D^beta has N* = G (C / 6)^a with a = beta / (alpha + b
 import numpy as np
 import pytest
 
-from pipeline.fitting.envelope import envelope
+from pipeline.fitting.envelope import _slope, envelope
 
 E, ALPHA, BETA = 0.95, 0.446, 0.414
 A, B = 0.284 * 1e5**ALPHA, 0.378 * 1e6**BETA
@@ -37,6 +37,24 @@ def test_runs_find_the_closed_form_up_to_the_staircase():
     assert found.interval[0] < EXPONENT < found.interval[1]
     np.testing.assert_allclose(found.C, 6 * found.N_star * found.D_star, rtol=1e-12)
     assert set(found.N_star) <= set(N)
+
+
+@pytest.mark.parametrize(("num_sizes", "turns", "high"), [(6, 4, 0.099), (9, 7, 0.029), (16, 13, 0.007)])
+def test_turns_cut_short_at_the_ends_steepen_the_staircase(num_sizes, turns, high):
+    N, D = np.meshgrid(np.geomspace(1e6, 3e8, num_sizes), np.geomspace(1e8, 3e10, 20), indexing="ij")
+    found = envelope(N.ravel(), D.ravel(), (1.7 + 400 / N**0.34 + 1000 / D**0.3).ravel(), 0, 0)
+    turn = np.unique(found.N_star, return_counts=True)[1]
+    assert len(turn) == turns
+    assert max(turn[0], turn[-1]) < 0.7 * turn[1:-1].mean()
+    assert found.exponent / (0.3 / 0.64) - 1 == pytest.approx(high, abs=0.005)
+
+
+@pytest.mark.parametrize(("share", "off"), [(1.0, lambda K: -1 / K**2), (0.5, lambda K: 1 / (2 * (K - 1) ** 2))])
+@pytest.mark.parametrize("num_turns", [3, 5, 9])
+def test_the_slope_of_an_even_staircase(num_turns, share, off):
+    reach = (num_turns - 1) / 2
+    x = np.linspace(0.5 - reach - share, reach - 0.5 + share, 20_001) * (1 - 1e-9)
+    assert _slope(x, np.round(x), np.full(len(x), True)) - 1 == pytest.approx(off(num_turns), abs=1e-3)
 
 
 def test_training_curves_find_the_closed_form_within_one_step():
