@@ -6,8 +6,9 @@ from typing import Any
 
 from pipeline.external.choice import ISOFLOP
 from pipeline.external.read_runs import RunTable
+from pipeline.fitting.budgets import EQUAL
 from pipeline.fitting.checks import Caution
-from pipeline.fitting.isoflop import IsoFlop, isoflop_runs
+from pipeline.fitting.isoflop import FEWEST_FOR_AKIMA, IsoFlop, isoflop_runs
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 
 SOURCE = "Hoffmann et al. 2022, arXiv 2203.15556, approach 2; minima as in Porian et al. 2024, arXiv 2406.19146"
@@ -56,6 +57,20 @@ def isoflop_table(table: RunTable, noise: float | None, num_resamples: int, seed
 
 def _cautions(found: IsoFlop, noise: float | None) -> list[Caution]:
     cautions = []
+    full = [len(part.N) >= FEWEST_FOR_AKIMA for part in found.slices]
+    merged = [spread for spread, enough in zip(found.spreads, full, strict=True) if enough and spread > EQUAL]
+    if merged:
+        text = (
+            f"{len(merged)} of {len(full)} budgets were put together from runs whose C differs by up to "
+            f"{100 * max(merged):.2g} %, as that of rounded tokens does, and far less than budgets differ"
+        )
+        cautions.append(Caution("merged_budgets", text))
+    if 2 * sum(full) < len(full):
+        text = (
+            f"{full.count(False)} of {len(full)} budgets C have fewer than {FEWEST_FOR_AKIMA} sizes: runs of several "
+            "sizes on the same budgets are wanted; for other runs fit a law of N and D, such as --law chinchilla"
+        )
+        cautions.append(Caution("sparse_budgets", text))
     if found.exponent is None:
         largest = max(len(part.N) for part in found.slices)
         text = (

@@ -14,12 +14,13 @@ and the minima are found again. Leaving runs out instead would tear holes into t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
+from pipeline.fitting.budgets import shared_budgets
 from pipeline.fitting.intervals import percentile_interval
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN, positive_columns
 
@@ -29,8 +30,8 @@ FEWEST_FOR_AKIMA = 5
 """With fewer sizes every slope of an Akima interpolation rests on extrapolated end slopes."""
 WINDOW = 5
 """Sizes nearest to the smallest loss that a parabola goes through."""
-SAME_BUDGET = 1e-9
-"""Relative difference of C up to which runs belong to one budget: rounding of floats, not of token counts."""
+SLACK = 1e-9
+"""Relative slack of D at the ends of a curve, for the rounding of floats."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class IsoFlop:
-    """All budgets, and the exponent a of N*(C) ~ C^a with its 95 % interval; None with fewer than three minima."""
+    """All budgets, and the exponent a of N*(C) ~ C^a with its 95 % interval; None with fewer than three minima.
+
+    `spreads` says for runs at given budgets by how much the ln C of each budget's runs differ.
+    """
 
     slices: list[Slice]
     exponent: float | None
     interval: tuple[float, float] | None
+    spreads: list[float] = field(default_factory=list)
 
     @property
     def minima(self) -> list[Slice]:
@@ -91,20 +96,21 @@ def isoflop_runs(
     """The isoFLOP minima of runs at given budgets (C FLOPs, N parameters, L nats/token) and the exponent of N*(C).
 
     `method` finds the minimum in a budget: "akima" or "parabola", as above. Runs of one size and budget are seeds and
-    their ln L is averaged. The exponent is a least-squares slope of ln N* on ln C over accepted minima, every one with
-    the same weight; arXiv 2406.19146 calls that its basic fit. `noise_sd` is the sd of one run's ln L, for all runs or
-    one each when noise depends on the loss. Raises ValueError for an unknown method or a value that is not positive.
+    their ln L is averaged; `shared_budgets` says which C are one budget. The exponent is a least-squares slope of ln N*
+    on ln C over accepted minima, every one with the same weight; arXiv 2406.19146 calls that its basic fit. `noise_sd`
+    is the sd of one run's ln L, for all runs or one each when noise depends on the loss. Raises ValueError for an
+    unknown method or a value that is not positive.
     """
     if method not in MINIMA:
         raise ValueError(f"method: {method!r} is not one of {sorted(MINIMA)}")
     C, N, L = positive_columns(C=C, N=N, L=L)
     noise, random, tables = _noise(noise_sd, len(C)), np.random.default_rng(seed), []
-    order = np.argsort(C, kind="stable")
-    budgets = np.split(order, np.flatnonzero(np.diff(np.log(C[order])) > SAME_BUDGET) + 1)
+    budgets = shared_budgets(C)
     for here in budgets:
         sizes, log_L, sd = _means(N[here], np.log(L[here]), noise[here])
         tables.append((sizes, _with_resamples(log_L, sd, num_resamples, random)))
-    return _judged(np.array([C[here[0]] for here in budgets]), tables, method)
+    found = _judged(np.array([np.median(C[here]) for here in budgets]), tables, method)
+    return replace(found, spreads=[float(np.ptp(np.log(C[here]))) for here in budgets])
 
 
 def parabola_minimum(log_N: NDArray, log_L: NDArray, window: int = WINDOW) -> tuple[float, str]:
@@ -165,7 +171,7 @@ def _interpolate(
     table = np.full((len(sizes), len(budgets), num_columns), np.nan)
     for row, (size, (log_D, log_L)) in enumerate(zip(sizes, curves, strict=True)):
         wanted = np.log(budgets / (FLOPS_PER_PARAMETER_TOKEN * size))
-        inside = (wanted >= log_D[0] - SAME_BUDGET) & (wanted <= log_D[-1] + SAME_BUDGET)
+        inside = (wanted >= log_D[0] - SLACK) & (wanted <= log_D[-1] + SLACK)
         # A spline is linear in what it goes through: one of unit vectors serves all columns.
         table[row, inside] = CubicSpline(log_D, np.eye(len(log_D)))(np.clip(wanted[inside], *log_D[[0, -1]])) @ log_L
     return table
