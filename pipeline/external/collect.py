@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from pipeline.external.choice import form_of, law_key
+from pipeline.external.columns import columns_of, further_columns
 from pipeline.external.entry import as_fields
-from pipeline.external.read_runs import columns_of, further_columns, read_runs
+from pipeline.external.read_runs import read_runs
 from pipeline.external.table_file import Sheet, labels, numbers, read_sheet
 from pipeline.external.where import Condition, chosen
 from pipeline.params import External
@@ -26,7 +27,7 @@ FOLDER = "external"
 """In results/ and in results/fit/; also the key in findings.json."""
 SOURCES = "sources.json"
 COLUMNS = {"N": "N", "D": "D", "C": "C", "L": "loss"}
-"""Letter -> its column in results/external/<name>.parquet, beside name, role, row and those that the law needs."""
+"""Letter -> its column in results/external/<name>.parquet, beside name, role, row, copy and what the law needs."""
 
 
 def collect_external(entries: Sequence[External], results: Path) -> list[str]:
@@ -54,16 +55,20 @@ def collect_external(entries: Sequence[External], results: Path) -> list[str]:
 
 
 def _canonical(sheet: Sheet, entry: External) -> pl.DataFrame:
-    """The rows under the names of COLUMNS, those that are given, with what the law needs beside them."""
+    """The rows under the names of COLUMNS, those that are given, with what the law needs beside them.
+
+    `copy` marks rows that repeat another in every column of their table, of which some are left behind here.
+    """
     form = form_of(law_key(entry.law))
     named = entry.columns.model_dump()
-    read_runs(sheet, form, named, recipe=entry.recipe)
+    read = read_runs(sheet, form, named, recipe=entry.recipe)
     given = columns_of(sheet, named)
     more = further_columns(sheet, form, entry.recipe)
     columns: dict[str, Any] = {
         "name": [entry.name] * len(sheet.frame),
         "role": ["external"] * len(sheet.frame),
         "row": np.asarray(sheet.rows, np.int64),
+        "copy": read.copies,
     }
     columns |= {COLUMNS[letter]: numbers(sheet, given[letter]) for letter in COLUMNS if letter in given}
     for name, column in more.items():

@@ -27,7 +27,8 @@ def judge_external(entries: Sequence[External], fit: Fit, results: Path) -> None
     sources = {one["name"]: one for one in json.loads((results / FOLDER / SOURCES).read_text(encoding="utf-8"))}
     for entry in entries:
         frame = pl.read_parquet(results / FOLDER / f"{entry.name}.parquet")
-        sheet = Sheet(entry.path, frame, frame["row"].to_numpy(), tuple(sources[entry.name]["notes"]))
+        row, copies = (frame[name].to_numpy() for name in ("row", "copy"))
+        sheet = Sheet(entry.path, frame, row, tuple(sources[entry.name]["notes"]), copies)
         fitted = fit_table(sheet, choice_of(entry, fit))
         said[entry.name] = {key: value for key, value in fitted.result.items() if key not in UNTOLD}
         said[entry.name]["path"] = entry.path

@@ -25,12 +25,14 @@ class Sheet:
     """Rows of a source that is called `name` in every message.
 
     `rows` (n,) are their numbers in the source, from 1 on; `notes` say which runs of the source are not among them.
+    `copies` (n,) marks rows known to repeat another one, None where the columns say which do.
     """
 
     name: str
     frame: pl.DataFrame
     rows: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    copies: NDArray[np.bool_] | None = None
 
     def has(self) -> str:
         """The columns, as a message tells them."""

@@ -28,6 +28,8 @@ FAR_OUT = 5.0
 FAR_OUT_LEAST = 0.03
 """And by this much in ln L, so that tables without noise have none."""
 PLATEAU_LEVEL = 0.01
+LEAST = {"N": 1e3, "D": 1e4, "C": 6e7}
+"""Parameters, tokens and FLOPs below which a run is of no language model: its units are others."""
 OPEN_FACTOR = 5.0
 """A parameter without a unit is undetermined when the ends of its 95 % interval differ by more than this factor."""
 WITHOUT_UNITS = ("E", "alpha", "beta", "gamma", "q", "c", "c0", "c1", "alpha_N", "alpha_D", "R_D", "R_N", "m_N", "m_D")
@@ -52,7 +54,13 @@ def table_cautions(runs: Runs, given_C: bool, given_D: bool, num_duplicates: int
     found = []
     if num_duplicates:
         rows = "1 row is a copy" if num_duplicates == 1 else f"{num_duplicates} rows are copies"
-        found.append(Caution("duplicated_rows", f"{rows} of another (equal N, D, L); each run was counted once"))
+        found.append(
+            Caution(
+                "duplicated_rows",
+                f"{rows} of another in every column; each run was counted once, and "
+                "replicates need a column that tells them apart, such as their seed",
+            )
+        )
     ratio = runs.D / runs.N
     if given_D and np.median(ratio) < 1.0:
         found.append(
@@ -82,6 +90,23 @@ def table_cautions(runs: Runs, given_C: bool, given_D: bool, num_duplicates: int
             )
         )
     return found
+
+
+def unit_cautions(runs: dict[str, NDArray], given: set[str]) -> list[Caution]:
+    """Whether the smallest N, D or C is too small to be in parameters, tokens or FLOPs; `given` are the table's own."""
+    small = []
+    for letter, values in runs.items():
+        if values.min() < LEAST[letter]:
+            how = "" if letter in given else f" = C / 6 {'D' if letter == 'N' else 'N'}"
+            small.append(f"{letter}{how} is {values.min():.3g}")
+    if not small:
+        return []
+    text = (
+        f"the smallest {', '.join(small)}: N counts parameters, D tokens, C FLOPs, and no language model has so few; "
+        "where the table counts in millions or billions, write its columns in full (7e9, not 7), since C = 6 N D, "
+        "tokens a parameter and predictions follow from them"
+    )
+    return [Caution("units", text)]
 
 
 def fit_cautions(fit: Fit, runs: Runs, num_cells: int) -> list[Caution]:

@@ -5,6 +5,7 @@ Reference: tables written here, by Polars, gzip, zstandard and json.
 
 import gzip
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -85,6 +86,7 @@ def test_a_law_of_compute_uses_the_compute_of_the_table(tmp_path):
     ROWS.with_columns(C=7.5 * pl.col("N") * pl.col("D")).write_csv(tmp_path / "runs.csv")
     found = read(tmp_path / "runs.csv", "broken_C").runs
     np.testing.assert_allclose(6 * found.N * found.D, 7.5 * N * D)
+    np.testing.assert_array_equal(read(tmp_path / "runs.csv", "broken_C").as_given.N, ROWS["N"].to_numpy())
 
 
 def test_clusters_and_recipes_are_labels(tmp_path):
@@ -102,6 +104,20 @@ def test_clusters_and_recipes_are_labels(tmp_path):
         read(path, cluster="host")
     with pytest.raises(ValueError, match="no column 'unique_tokens'; the law data_constrained needs it"):
         read(path, "data_constrained")
+
+
+def test_replicates_with_rounded_losses_stay(tmp_path):
+    rounded = ROWS.with_columns(pl.col("L").round(1))
+    pl.concat([rounded.with_columns(seed=pl.lit(seed)) for seed in range(5)]).write_csv(tmp_path / "runs.csv")
+    found = read(tmp_path / "runs.csv")
+    assert (found.num_rows, len(found.runs), found.cautions) == (60, 60, [])
+
+
+def test_a_copy_is_one_however_its_numbers_are_written(tmp_path):
+    (tmp_path / "runs.csv").write_text("N,D,L,host\n1e8,2e9,3,a\n100000000,2e9,3.0,a\n1e8,2e9,3,b\n", encoding="utf-8")
+    found = read(tmp_path / "runs.csv")
+    np.testing.assert_array_equal(found.copies, [False, True, False])
+    assert "1 row is a copy of another in every column" in found.cautions[0].text
 
 
 def test_copies_go_and_replicates_stay(tmp_path):
@@ -124,6 +140,54 @@ def test_columns_that_are_not_clear(tmp_path, header, words):
     (tmp_path / "runs.csv").write_text(f"{header}\n1,2,3,4\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"runs.csv: {words}"):
         read(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("d,params,flops,loss", {"N": "params", "L": "loss", "C": "flops"}),
+        ("l,n,params,tokens,final_val_loss", {"N": "params", "D": "tokens", "L": "final_val_loss"}),
+        ("d,N,C,L", {"N": "N", "L": "L", "C": "C"}),
+        ("d,config/n_params,summary/tokens_seen,L", {"N": "config/n_params", "D": "summary/tokens_seen", "L": "L"}),
+        ("d,params,l", {"N": "params", "D": "d", "L": "l"}),
+    ],
+)
+def test_a_small_letter_is_the_last_choice(tmp_path, header, columns):
+    values = ",".join("1e8" for _ in header.split(","))
+    (tmp_path / "runs.csv").write_text(f"{header}\n{values}\n", encoding="utf-8")
+    assert read(tmp_path / "runs.csv").columns == columns
+
+
+@pytest.mark.parametrize(
+    ("header", "letter"),
+    [("n,params_m,tokens,loss", "N"), ("l,params,tokens,smoothed_loss", "L"), ("d,N,mtokens,L", "D")],
+)
+def test_a_small_letter_is_not_taken_where_another_column_speaks_of_the_same(tmp_path, header, letter):
+    (tmp_path / "runs.csv").write_text(f"{header}\n1,2,3,4\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"no column of {letter} .*name it by --{letter}; the table has"):
+        read(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    ("scale", "told"),
+    [
+        ({"N": 1e-9, "D": 1e-9}, "the smallest N is 0.01.*, D is 1.*: N counts parameters"),
+        ({"N": 1e-6}, "the smallest N is 10.*: N"),
+        ({"D": 1e-9}, "the smallest D is 1.*: N"),
+    ],
+)
+def test_units_that_are_no_parameters_or_tokens_are_told(tmp_path, scale, told):
+    ROWS.with_columns(pl.col(name) * factor for name, factor in scale.items()).write_csv(tmp_path / "runs.csv")
+    (caution,) = read(tmp_path / "runs.csv").cautions
+    assert caution.name == "units"
+    assert re.search(told, caution.text)
+    assert "write its columns in full (7e9, not 7)" in caution.text
+
+
+def test_units_of_compute_are_told_where_it_gives_the_tokens(tmp_path):
+    ROWS.select("N", "L", C=6e-18 * pl.col("N") * pl.col("D")).write_csv(tmp_path / "runs.csv")
+    (caution,) = read(tmp_path / "runs.csv").cautions
+    assert re.match(r"the smallest D = C / 6 N is .*e-0\d, C is .*: N counts", caution.text)
 
 
 def test_a_mapped_column_settles_it(tmp_path):

@@ -43,7 +43,7 @@ def test_a_table_is_collected_with_its_rows_and_fitted_as_study_fit_does(folder,
     said = collect_external(entries, folder / "results")
     assert said == ["external: theirs: 40 rows of external/theirs.csv; 40 of 41 rows chosen by loss<50"]
     collected = pl.read_parquet(folder / "results/external/theirs.parquet")
-    assert collected.columns == ["name", "role", "row", "N", "D", "loss"]
+    assert collected.columns == ["name", "role", "row", "copy", "N", "D", "loss"]
     assert set(collected["role"]) == {"external"}
     assert collected["row"].to_list() == list(range(2, 42))
     assert collected.sort("N")["loss"].to_list() == ROWS.sort("size")["loss"].to_list()
@@ -61,6 +61,17 @@ def test_a_table_is_collected_with_its_rows_and_fitted_as_study_fit_does(folder,
     points = pl.read_csv(folder / "results/fit/external/theirs/points.csv")
     assert points.height == 40
     assert points["residual"].std() == pytest.approx(0.003, rel=0.4)
+
+
+def test_copies_are_those_of_the_whole_table_not_of_what_is_collected(folder, study):
+    rounded = pl.concat([ROWS.with_columns(pl.lit(2.5).alias("loss"), seed=pl.lit(seed)) for seed in (0, 1, 1)])
+    rounded.write_csv(folder / "external/theirs.csv")
+    collect_external([entry(despite=["plateau"])], folder / "results")
+    collected = pl.read_parquet(folder / "results/external/theirs.parquet")
+    assert collected["copy"].to_list() == [False] * 80 + [True] * 40
+    judge_external([entry()], FIT, folder / "results")
+    found = json.loads((folder / "results/findings.json").read_text(encoding="utf-8"))["external"]["theirs"]
+    assert (found["num_rows"], found["num_runs"]) == (120, 80)
 
 
 def test_what_a_table_left_behind_goes_with_it(folder):
