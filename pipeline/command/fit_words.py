@@ -9,6 +9,8 @@ from pipeline.command.words import aligned, between, figure, listed
 MOST_NAMED = 6
 """Budgets that are named of those refused for one reason; the JSON has all."""
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOPs"}
+DERIVED = {"N": "C / 6 D", "D": "C / 6 N"}
+"""What stands for a column that the table does not hold."""
 
 
 def fit_text(result: dict[str, Any]) -> str:
@@ -57,9 +59,12 @@ def _head(result: dict[str, Any]) -> str:
         f"{name} {figure(low, 3)} to {figure(high, 3)} {UNITS[name]}" for name, (low, high) in result["span"].items()
     ]
     copies = f" ({dropped} copies left out)" if dropped else ""
+    columns = {letter: result["columns"].get(letter) or DERIVED.get(letter) for letter in "NDLC"}
+    read = [f"{letter} = {name}" for letter, name in columns.items() if name and letter not in result["absent"]]
     rows = [
         ("table", f"{result['table']}: {result['num_runs']} runs{copies}"),
         *(("", note) for note in result["notes"]),
+        ("columns", ", ".join(read)),
         ("span", ", ".join(spans)),
         ("law", f"{result['law']}: {result['formula']}"),
         ("source", result["source"]),
@@ -79,11 +84,17 @@ def _head(result: dict[str, Any]) -> str:
 
 def _parameters(result: dict[str, Any]) -> str:
     clustered = result["cluster_intervals"]
-    rows = [["parameter", "value", "std. error", "95 % interval"] + (["by cluster"] if clustered else [])]
+    rows = [["parameter", "value", "std. error", "95 % interval"]]
+    if clustered:
+        rows[0] += ["error by cluster", "interval by cluster"]
     for name, value in result["params"].items():
         row = [name, figure(value, 7), figure(result["standard_errors"][name]), between(result["intervals"][name])]
-        rows.append(row + ([between(clustered[name])] if clustered else []))
-    methods = [f"intervals: {method}" for method in result["resampling"]] or ["no intervals: no resamples"]
+        if clustered:
+            row += [figure(result["cluster_standard_errors"][name]), between(clustered[name])]
+        rows.append(row)
+    methods = [f"intervals: {method}" for method in result["resampling"]] or [f"no intervals: {result['no_intervals']}"]
+    if clustered:
+        methods[1] = f"intervals by cluster, and of all that follows from the law: {result['resampling'][1]}"
     return "\n".join([aligned(rows), *methods])
 
 

@@ -36,6 +36,11 @@ class Source:
     recipes: tuple[str, str] | None = None
     warnings: tuple[dict[str, str], ...] = ()
 
+    @property
+    def of_compute(self) -> bool:
+        """Whether the law is one of C alone, which says nothing of N and D."""
+        return tuple(self.predictor.form.levels) == ("C",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `study predict`."""
@@ -85,7 +90,7 @@ def read_fit(path: str) -> Source:
             f"{path}: not a fit: no status, predictor and draws; `study fit TABLE --json {path}` writes one"
         )
     if found["predictor"] is None:
-        why = "a fit made without resamples (--bootstrap)"
+        why = f"a fit without intervals: {found.get('no_intervals')}"
         if not found.get("answered"):
             why = f"a fit refused: {found.get('reason')}"
         elif found.get("law") == ISOFLOP:
@@ -122,7 +127,9 @@ def read_study(results: Path = Path("results")) -> Source:
 def of_budget(source: Source, given: dict[str, float], columns: dict[str, float]) -> dict[str, Any]:
     """The best use of --flops, as plain values."""
     predictor, C = source.predictor, given["flops"]
-    if source.absent == ("N", "D"):  # a law of compute alone says nothing of N and D
+    if source.of_compute:
+        if "serve" in given:
+            raise ValueError(f"--serve: the law {predictor.form.name} knows no size, and so no cheaper one")
         found = _run(predictor.at(C / FLOPS_PER_PARAMETER_TOKEN, 1.0, **columns), source)
         return found | {"params": None, "tokens": None, "tokens_per_parameter": None, "flops": C}
     budget: Budget = predictor.budget(C, **columns)
@@ -144,7 +151,7 @@ def of_budget(source: Source, given: dict[str, float], columns: dict[str, float]
 def of_run(source: Source, given: dict[str, float], columns: dict[str, float]) -> dict[str, Any]:
     """The loss of a run of --params and --tokens, as plain values."""
     for letter, name in (("N", "params"), ("D", "tokens")):
-        if name not in given and letter not in source.absent:
+        if name not in given and (source.of_compute or letter not in source.absent):
             raise ValueError(f"--{name} is missing: a run has --params and --tokens")
     return _run(source.predictor.at(given.get("params", 1.0), given.get("tokens", 1.0), **columns), source)
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.external.choice import AUTO, ISOFLOP, Choice, form_of
+from pipeline.external.fit_parts import frontier, held_out, recipes, resampled
 from pipeline.external.isoflop_table import isoflop_table
 from pipeline.external.published import MULTIPLIER, beside
 from pipeline.external.read_runs import RunTable, read_runs
@@ -18,7 +19,6 @@ from pipeline.fitting.analysis import HOLDOUT_RESAMPLES, Analysis, analyse
 from pipeline.fitting.checks import Caution
 from pipeline.fitting.estimators import Estimator
 from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out
-from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.plain import plain
 
 MOST_DRAWS = 1_000
@@ -46,7 +46,7 @@ def fit_table(sheet: Sheet, choice: Choice) -> Fitted:
     else:
         result, predicted = _law_table(table, choice)
     stands = beside(choice.published, quantities(result)) if choice.published else None
-    runs = table.runs
+    runs = table.as_given
     columns = {name: getattr(runs, name) for name in "NDCL"} | {"predicted": predicted}
     points = pl.DataFrame(columns | {"residual": np.log(runs.L / predicted)}).with_columns(pl.all().fill_nan(None))
     points = points.drop(name for name in "ND" if name in table.absent)
@@ -54,18 +54,18 @@ def fit_table(sheet: Sheet, choice: Choice) -> Fitted:
 
 
 def quantities(result: dict[str, Any]) -> dict[str, tuple[float | None, float | None, Any]]:
-    """Name -> (value, standard error, 95 % interval) of all that a fit gives: parameters, exponents, multiplier."""
+    """Name -> (value, standard error, 95 % interval) of all that a fit gives: parameters, exponents, multiplier.
+
+    By cluster where clusters were named, else by cell.
+    """
     found = {}
     for part in (result["recipes"], result["frontier"]):
         for name in (MULTIPLIER, "a", "b") if part else ():
             if part.get(name) is not None:
                 error = part.get("a_error" if name == "b" else f"{name}_error")
                 found[name] = (part[name], error, part[f"{name}_interval"])
-    own = {
-        name: (value, result["standard_errors"][name], result["intervals"][name])
-        for name, value in result["params"].items()
-    }
-    return found | own
+    errors, intervals = (result.get(f"cluster_{name}") or result[name] for name in ("standard_errors", "intervals"))
+    return found | {name: (value, errors[name], intervals[name]) for name, value in result["params"].items()}
 
 
 def _law_table(table: RunTable, choice: Choice) -> tuple[dict[str, Any], np.ndarray]:
@@ -104,7 +104,18 @@ def _law_table(table: RunTable, choice: Choice) -> tuple[dict[str, Any], np.ndar
     predicted = (
         analysis.fit.law.loss(runs.N, runs.D, **runs.columns) if analysis.answered else np.full(len(runs), np.nan)
     )
-    return _as_dict(table, analysis, choice.estimator, split, quantile, cautions) | {"compared": compared}, predicted
+    result = _as_dict(table, analysis, choice.estimator, split, quantile, cautions)
+    return result | {"compared": compared, "no_intervals": _no_intervals(analysis, choice)}, predicted
+
+
+def _no_intervals(analysis: Analysis, choice: Choice) -> str | None:
+    """Why an answered fit has no intervals, None where it has, or where it is refused."""
+    if analysis.draws or not analysis.answered:
+        return None
+    if not choice.num_resamples:
+        return "no resamples were asked for (--bootstrap 0)"
+    few = [one.text for one in analysis.cautions if one.name == "few_runs"]
+    return few[0] if few else "runs of a fit that stands only by --despite are not resampled"
 
 
 def _overruled(caution: Caution, despite: tuple[str, ...]) -> Caution:
@@ -130,13 +141,13 @@ def _as_dict(
     )
     names = form.parameters()
     predictor = analysis.predictor
-    spans = {"N": runs.N, "D": runs.D, "C": runs.C}
+    spans = {name: getattr(table.as_given, name) for name in "NDC" if name not in table.absent}
     return {
         "table": table.path,
         "notes": list(table.notes),
         "columns": table.columns,
         "absent": list(table.absent),
-        "span": {name: [x.min(), x.max()] for name, x in spans.items() if name not in table.absent},
+        "span": {name: [x.min(), x.max()] for name, x in spans.items()},
         "num_rows": table.num_rows,
         "num_runs": len(runs),
         "law": form.name,
@@ -148,8 +159,10 @@ def _as_dict(
         "params": {name: getattr(fit.law, name) if answered else None for name in names},
         "standard_errors": draws.standard_errors() if draws else dict.fromkeys(names),
         "intervals": draws.intervals() if draws else dict.fromkeys(names),
+        "cluster_standard_errors": clustered.standard_errors() if clustered else None,
         "cluster_intervals": clustered.intervals() if clustered else None,
         "resampling": [one.method for one in (draws, clustered) if one],
+        "resampled": resampled(draws, clustered),
         "status": analysis.status,
         "answered": answered,
         "reason": "; ".join(one.text for one in cautions if one.severity == "refusal") or fit.reason,
@@ -157,80 +170,13 @@ def _as_dict(
         "condition_number": fit.condition_number,
         "rms": fit.rms,
         "noise_sd": analysis.noise_sd if fit.identified else None,
-        "holdout": _held_out(analysis, split, quantile),
-        "frontier": _frontier(analysis) if answered else None,
-        "recipes": _recipes(table, analysis) if table.recipes else None,
+        "holdout": held_out(analysis, split, quantile),
+        "frontier": frontier(analysis) if answered else None,
+        "recipes": recipes(table.recipes, analysis) if table.recipes else None,
         "minima": None,
         "warnings": [caution.as_dict() for caution in cautions],
         "predictor": predictor.as_dict() if predictor else None,
         "draws": [[float(f"{x:.10g}") for x in row] for row in predictor.draws[:MOST_DRAWS]] if predictor else None,
-    }
-
-
-def _held_out(analysis: Analysis, split: HoldOut | None, quantile: float | None) -> dict[str, Any]:
-    trust = analysis.trust
-    return {
-        "rolling": [_origin(one) for one in analysis.origins],
-        "coverage": trust.coverage if trust else None,
-        "num_tested": trust.num_tested if trust else 0,
-        "widening": trust.factor if trust else None,
-        "reach": trust.reach if trust else None,
-        "split": _origin(split) | {"quantile": quantile} if split else None,
-    }
-
-
-def _origin(one: HoldOut) -> dict[str, Any]:
-    return {
-        "threshold": one.threshold,
-        "until": one.C.max(),
-        "num_train": int(one.train.sum()),
-        "num_test": int(one.test.sum()),
-        "rms": one.rms,
-        "mean_absolute": one.mean_absolute,
-        "bias": one.bias,
-        "max": one.max,
-        "coverage": one.coverage if np.isfinite(one.log_low).all() else None,
-    }
-
-
-def _frontier(analysis: Analysis) -> dict[str, Any] | None:
-    """Exponents of N* ~ C^a and D* ~ C^b, b = 1 - a, and the best use of the largest measured C."""
-    law, draws = analysis.fit.law, analysis.cluster_draws or analysis.draws
-    a = law.size_exponent
-    C = float(analysis.runs.C.max())
-    columns = {name: float(np.median(values)) for name, values in analysis.runs.columns.items() if name != "recipe"}
-    N = float(law.optimal_size([C], **columns)[0])
-    if not np.isfinite(N):
-        return None
-    found: dict[str, Any] = {"a": a, "a_interval": None, "b": None if a is None else 1 - a, "b_interval": None}
-    found["a_error"] = None
-    found |= {"C": C, "params": N, "params_interval": None, "tokens": C / (FLOPS_PER_PARAMETER_TOKEN * N)}
-    found["tokens_per_parameter"] = found["tokens"] / N
-    if draws:
-        low, high = (float(end[0]) for end in draws.band(draws.optimal_size(C, columns), [N]))
-        found["params_interval"] = (low, high)
-        if a is not None:
-            exponents = draws.size_exponent()
-            low, high = draws.interval(exponents, a)
-            found |= {"a_interval": (low, high), "b_interval": (1 - high, 1 - low)}
-            found["a_error"] = float(np.std(exponents, ddof=1))
-    return found
-
-
-def _recipes(table: RunTable, analysis: Analysis) -> dict[str, Any]:
-    """Which recipe is which, and how much compute the second saves: m_N m_D."""
-    found: dict[str, Any] = {"first": table.recipes[0], "second": table.recipes[1]}
-    draws = analysis.cluster_draws or analysis.draws
-    multiplier = interval = error = None
-    if analysis.answered:
-        multiplier = analysis.fit.law.compute_multiplier
-        if draws:
-            multipliers = draws.values["m_N"] * draws.values["m_D"]
-            interval, error = draws.interval(multipliers, multiplier), float(np.std(multipliers, ddof=1))
-    return found | {
-        MULTIPLIER: multiplier,
-        f"{MULTIPLIER}_interval": interval,
-        f"{MULTIPLIER}_error": error,
     }
 
 

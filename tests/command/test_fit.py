@@ -6,6 +6,7 @@ named by STUDY_PUBLISHED_DATA; the exponents of gradient flow on power-law data,
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,42 @@ def test_clusters_too_few_for_intervals_are_told_and_cells_stand_in(fit_of):
     assert "5 clusters leave no interval for 5 parameters, at least 8 would" in told
     low, high = found["frontier"]["a_interval"]
     assert low < found["frontier"]["a"] < high
+
+
+def test_intervals_by_cluster_stand_beside_those_by_cell_and_are_named(fit_of):
+    N, D = design(48)
+    host = np.resize(np.arange(12), 48)
+    L = loss(N, D) * noise(48, 0.002) * noise(12, 0.01, seed=3)[host]
+    words = ["--cluster", "host", "--holdout", 0, "--bootstrap", 200, "--published", "alpha=0.34,source=x"]
+    found = fit_of(table(N, D, L, host=host), *words)
+    cell, cluster = found.json["resampling"]
+    assert ("48 (N, D) cells" in cell, "12 values of host" in cluster) == (True, True)
+    resampled = found.json["resampled"]
+    assert {key for key, method in resampled.items() if method == cell} == {"standard_errors", "intervals"}
+    assert {"cluster_standard_errors", "cluster_intervals", "frontier", "predictor", "published"} <= {
+        key for key, method in resampled.items() if method == cluster
+    }
+    (row,) = found.json["published"]["rows"]
+    assert row["interval"] == found.json["cluster_intervals"]["alpha"] != found.json["intervals"]["alpha"]
+    head, first = (re.split(r" {2,}", line) for line in found.out.split("\n\n")[1].splitlines()[:2])
+    assert head == ["parameter", "value", "std. error", "95 % interval", "error by cluster", "interval by cluster"]
+    assert len(first) == 6
+    assert f"\nintervals by cluster, and of all that follows from the law: {cluster}\n" in found.out
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"N": "params", "D": "tokens", "L": "val_loss"}, "N = params, D = tokens, L = val_loss"),
+        ({"N": "params", "C": "flops", "L": "loss"}, "N = params, D = C / 6 N, L = loss, C = flops"),
+    ],
+)
+def test_the_columns_that_were_read_are_printed(fit_of, named, told):
+    N, D = design(12)
+    rows = table(N, D, loss(N, D), C=6 * N * D).select(pl.col(letter).alias(name) for letter, name in named.items())
+    assert f"\ncolumns    {told}\n" in fit_of(rows, "--bootstrap", 0, "--holdout", 0).out
+    alone = rows.select(pl.last(), pl.first().alias("flops"))
+    assert re.search(r"\ncolumns +L = \w+, C = flops\n", fit_of(alone, "--law", "saturating", "--bootstrap", 0).out)
 
 
 def test_the_law_that_predicts_larger_runs_is_chosen_and_said_to_be(fit_of):

@@ -96,6 +96,23 @@ def test_a_law_of_compute_predicts_from_compute(study, fit_of, tmp_path):
     assert found["extrapolation"] == pytest.approx(5)
 
 
+def test_a_law_of_compute_predicts_from_compute_whatever_else_the_table_holds(study, fit_of, tmp_path):
+    N, D = design(40)
+    C = 6.5 * N * D
+    rows = table(N, D, (1.5 + 900 / C**0.16) * noise(40, 0.001), C=C)
+    fit = fit_of(rows, "--law", "saturating", "--holdout", 0)
+    assert fit.json["span"]["N"] == [N.min(), N.max()]
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps(fit.json), encoding="utf-8")
+    found = study("predict", "--from", path, "--flops", "5e22").json
+    assert found["interval"][0] < 1.5 + 900 / 5e22**0.16 < found["interval"][1]
+    assert (found["params"], found["tokens"], found["flops"]) == (None, None, 5e22)
+    assert study("predict", "--from", path, "--params", "1e9", "--tokens", "2e10").json["flops"] == 6 * 2e19
+    assert "--tokens is missing" in study("predict", "--from", path, "--params", "1e9").err
+    refused = study("predict", "--from", path, "--flops", "5e22", "--serve", "1e12")
+    assert "--serve: the law saturating_C knows no size" in refused.err
+
+
 def test_recipes_are_chosen_by_name(study, fit_of, tmp_path):
     N, D = design(120)
     second = np.arange(120) % 2
@@ -160,7 +177,6 @@ def test_options_that_cannot_be(study, fitted, words, told):
         ("[]", "list, not an object"),
         ("{}", "not a fit"),
         ('{"status": "converged", "predictor": {"law": "cubic"}, "draws": []}', "law: 'cubic' is none of"),
-        ('{"status": "converged", "answered": true, "predictor": null, "draws": null}', "without resamples"),
     ],
 )
 def test_a_file_that_is_no_fit(study, tmp_path, content, told):
@@ -171,6 +187,30 @@ def test_a_file_that_is_no_fit(study, tmp_path, content, told):
     assert "fit.json: " in found.err
     assert told in found.err
     assert len(found.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "words", "why"),
+    [
+        (6, [], "6 distinct (N, D) for 5 parameters: no interval can be given"),
+        (40, ["--bootstrap", 0], "no resamples were asked for (--bootstrap 0)"),
+        (6, ["--bootstrap", 0], "no resamples were asked for (--bootstrap 0)"),
+    ],
+)
+def test_a_fit_without_intervals_says_why(study, fit_of, tmp_path, num_runs, words, why):
+    N, D = design(num_runs)
+    fit = fit_of(table(N, D, loss(N, D)), *words)
+    assert f"\nno intervals: {why}\n" in fit.out
+    (tmp_path / "fit.json").write_text(json.dumps(fit.json), encoding="utf-8")
+    found = study("predict", "--from", tmp_path / "fit.json", "--flops", "1e21")
+    assert found.err.endswith(f"nothing can be predicted from a fit without intervals: {why}\n")
+
+
+def test_a_plateau_that_stands_by_despite_has_no_intervals(fit_of):
+    N, D = design(40)
+    found = fit_of(table(N, D, 2.0 * noise(40, 0.01)), "--despite", "plateau", "--holdout", 0)
+    assert found.code == 0
+    assert "no intervals: runs of a fit that stands only by --despite are not resampled" in found.out
 
 
 def test_a_refused_fit_predicts_nothing(study, fit_of, tmp_path):
