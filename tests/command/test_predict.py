@@ -82,7 +82,7 @@ def test_far_beyond_the_runs_is_said(study, fitted):
     found = study("predict", "--from", fitted, "--flops", "1e26")
     assert found.code == 0
     assert found.json["extrapolation"] > 10
-    assert found.warned == {"far_extrapolation"}
+    assert found.warned == {"far_extrapolation", "far_N", "far_D"}
     assert "\nfar_extrapolation: " in found.out
 
 
