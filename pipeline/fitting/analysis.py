@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fitting.checks import Caution, cluster_cautions, enough_clusters, fit_cautions, interval_cautions
+from pipeline.fitting.checks import Caution, fit_cautions
 from pipeline.fitting.compare import gate
 from pipeline.fitting.estimators import Estimator, robust_sd
 from pipeline.fitting.holdout import HoldOut
+from pipeline.fitting.interval_checks import cluster_cautions, enough_clusters, interval_cautions
 from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.laws.law import Law
 from pipeline.fitting.prediction import Predictor
@@ -90,7 +91,7 @@ def analyse(
         draws = bootstrap(fitted, cell, num_resamples, seed)
         if enough_clusters(fitted, clusters):
             cluster_draws = bootstrap(fitted, clusters, num_resamples, seed, cluster_name)
-        cautions += interval_cautions(fitted, (cluster_draws or draws).intervals())
+        cautions += interval_cautions(fitted, cluster_draws or draws)
     cautions += cluster_cautions(fitted, clusters)
     reason = ""
     if not refused:

@@ -30,10 +30,6 @@ FAR_OUT_LEAST = 0.03
 PLATEAU_LEVEL = 0.01
 LEAST = {"N": 1e3, "D": 1e4, "C": 6e7}
 """Parameters, tokens and FLOPs below which a run is of no language model: its units are others."""
-OPEN_FACTOR = 5.0
-"""A parameter without a unit is undetermined when the ends of its 95 % interval differ by more than this factor."""
-WITHOUT_UNITS = ("E", "alpha", "beta", "gamma", "q", "c", "c0", "c1", "alpha_N", "alpha_D", "R_D", "R_N", "m_N", "m_D")
-"""Parameters whose allowed range is the same for every unit of N and D."""
 
 
 @dataclass(frozen=True)
@@ -161,46 +157,6 @@ def fit_cautions(fit: Fit, runs: Runs, num_cells: int) -> list[Caution]:
             )
         )
     return found
-
-
-def interval_cautions(fit: Fit, intervals: dict[str, tuple[float, float]]) -> list[Caution]:
-    """Which parameters the runs leave open: their 95 % interval is very wide or reaches the edge of the search."""
-    found = []
-    for name in fit.form.parameters():
-        if name not in WITHOUT_UNITS or fit.form.signs.get(name) == "any":
-            continue
-        scale = fit.points.least_loss if name in fit.form.scaled else 1.0
-        low, high = sorted(abs(end) for end in intervals[name])
-        edges = [scale * edge for edge in fit.form.limits[name]]
-        near = 1e-6 if name == "E" else 0.01  # E may well be close to the least measured loss
-        if low <= 1.01 * edges[0] or high >= (1 - near) * edges[1] or high > OPEN_FACTOR * low:
-            found.append(f"{name} [{low:.3g}, {high:.3g}]")
-    if not found:
-        return []
-    return [
-        Caution(
-            "undetermined",
-            f"the 95 % interval of {', '.join(found)} spans more than a factor of {OPEN_FACTOR:g} or reaches the edge "
-            "of the range that was searched: these runs do not determine it, nor the rest of its term",
-        )
-    ]
-
-
-def cluster_cautions(fit: Fit, clusters: NDArray | None) -> list[Caution]:
-    """Whether there are clusters enough for intervals by them."""
-    if clusters is None or enough_clusters(fit, clusters):
-        return []
-    number, k = len(np.unique(clusters)), len(fit.theta)
-    text = (
-        f"{number} clusters leave no interval for {k} parameters, at least {k + FEWEST_FOR_INTERVALS} would: intervals "
-        "are by (N, D) cells, and too narrow where the runs of a cluster are alike"
-    )
-    return [Caution("few_clusters", text)]
-
-
-def enough_clusters(fit: Fit, clusters: NDArray | None) -> bool:
-    """Whether clusters (n,) can be resampled: with fewer, most draws determine no law, or all of them the same one."""
-    return clusters is not None and len(np.unique(clusters)) >= len(fit.theta) + FEWEST_FOR_INTERVALS
 
 
 def is_plateau(fit: Fit, runs: Runs, num_cells: int) -> bool:

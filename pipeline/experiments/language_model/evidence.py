@@ -9,12 +9,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline.experiments.language_model.choice import choose
-from pipeline.fitting.checks import enough_clusters
 from pipeline.fitting.compare import gate
 from pipeline.fitting.cutoffs import Bend, Subset, convex_floor, convexity, cutoffs, largest_accepted
 from pipeline.fitting.estimators import Estimator, estimator_named
 from pipeline.fitting.frontier import Frontier, compute_grid, frontier
 from pipeline.fitting.holdout import HoldOut, compute_quantile, hold_out
+from pipeline.fitting.interval_checks import enough_clusters
 from pipeline.fitting.isoflop import IsoFlop, isoflop
 from pipeline.fitting.lack_of_fit import LackOfFit, lack_of_fit
 from pipeline.fitting.laws import Chinchilla, Law, QForm
