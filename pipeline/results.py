@@ -19,7 +19,7 @@ from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, reads, st
 from pipeline.headline import headline
 from pipeline.params import Params
 from pipeline.plain import flatten
-from pipeline.planning.run_spec import SETTLED, RunSpec
+from pipeline.planning.run_spec import SETTLED, RunSpec, canonical_json
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
 from pipeline.planning.waivers import read_waivers, waived_runs
 
@@ -109,8 +109,9 @@ def collect_law(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(runs, curves) of one law of learning mechanics, sorted by kind, seed and identity.
 
-    Runs have the columns run_id, kind, seed, status, reason, then one a setting (nested ones under dotted names, lists
-    as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record yet.
+    Runs have the columns run_id, kind, seed, status, reason, then one a setting (sorted by name, nested ones under
+    dotted names, lists as JSON) and one a scalar of the result. Raises ValueError naming the runs that have no record
+    yet.
     """
     specs = sorted(specs, key=lambda spec: (spec.kind, spec.seed, spec.run_id))
     results, curves = {}, [NO_CURVES]
@@ -122,7 +123,8 @@ def collect_law(
         result = results[spec.run_id]
         facts = {"run_id": spec.run_id, "kind": spec.kind, "seed": spec.seed}
         facts |= {"status": result["status"], "reason": result["reason"]}
-        for part in (flatten(spec.settings), result["scalars"]):
+        settings = json.loads(canonical_json(spec.settings))  # sorted, as in plan/runs.parquet
+        for part in (flatten(settings), result["scalars"]):
             twice = facts.keys() & part.keys()
             if twice:
                 raise ValueError(f"{spec.experiment}: {min(twice)}: two columns of its runs have this name")

@@ -11,8 +11,9 @@ from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import CorpusFacts, RunResult
 from pipeline.experiments.language_model.plan import describe, plan
 from pipeline.params import Replicates, SizesByTokens, read_params
+from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import CURVES, MEASURED, PLANNED, plan_table, schema
-from pipeline.results import collect
+from pipeline.results import collect, collect_laws
 
 STUDY = read_params().language_model
 GRID = SizesByTokens(kind="sizes_by_tokens", widths=[32, 64], tokens=[100_000, 200_000])
@@ -58,6 +59,20 @@ def test_runs_outside_the_plan_are_left_out(store):
     store.add(stranger, result(stranger, 1.0), {"seconds": 1.0})
     runs, _ = collect(PLAN, store)
     assert set(runs["run_id"]) == {spec.run_id for spec in SPECS}
+
+
+def test_the_tables_of_a_law_are_the_same_bytes_from_its_planner_and_from_the_plan(tmp_path):
+    """`study laws` has the specs as the planner made them, the stage as they were read back from plan/runs.parquet."""
+    settings = [{"width": 8, "rates": {"slow": 0.1, "fast": [1, 2, 3]}, "depth": depth} for depth in (1, 2)]
+    made = [RunSpec("a_law", "run", one, 0, "", "code") for one in settings]
+    store = RunStore(tmp_path)
+    for spec in made:
+        store.add(spec, RunResult("finished", None, {"b": 1.0, "a": 2.0}, {}, {}, 0, 0, False), {"seconds": 1.0})
+    collect_laws(made, store, tmp_path / "made")
+    collect_laws([RunSpec.from_json(spec.to_json()) for spec in made], store, tmp_path / "read")
+    for name in ("runs", "curves"):
+        path = f"laws/a_law/{name}.parquet"
+        assert (tmp_path / "made" / path).read_bytes() == (tmp_path / "read" / path).read_bytes()
 
 
 def test_a_planned_run_without_a_record_is_named(store):
