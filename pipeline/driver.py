@@ -78,17 +78,23 @@ def _set_aside(damaged: dict[str, str], store: RunStore) -> None:
 
 
 def tell_failed(failed: dict[str, str], specs: list[RunSpec]) -> int:
-    """The exit code of a training: 1 where runs failed, which are told in a table with what can be done."""
+    """The exit code of a training: 1 where runs failed, which are told in a table with what can be done: first those
+    that failed themselves, whose ids are the ones to decide on, then those that start from them."""
     if not failed:
         return 0
     labels = {spec.run_id: spec.label or f"{spec.experiment} {spec.kind}" for spec in specs}
-    width = max(len(labels[run_id]) for run_id in failed)
-    print(f"failed: {len(failed)} of {len(specs)} runs; the others are kept", file=sys.stderr)
-    for run_id, reason in sorted(failed.items(), key=lambda entry: (labels[entry[0]], entry[0])):
+    held = {spec.run_id for spec in specs if spec.run_id in failed and spec.needs in failed}
+    alone, width = len(failed) - len(held), max(len(labels[run_id]) for run_id in failed)
+    more = f" and {len(held)} below {'it' if alone == 1 else 'them'}" if held else ""
+    print(f"failed: {alone} of {len(specs)} runs{more}; the others are kept", file=sys.stderr)
+    for run_id, reason in sorted(failed.items(), key=lambda entry: (entry[0] in held, labels[entry[0]], entry[0])):
         print(f"  {run_id}  {labels[run_id]:<{width}}  {reason}", file=sys.stderr)
     print(
         "  traceback: runs/<run_id>/result.json; to train a run again: study retry RUN_ID;"
         " to go on without it: study waive RUN_ID --reason TEXT",
         file=sys.stderr,
     )
+    if held:
+        rows, them = ("the first row", "it") if alone == 1 else (f"one of the first {alone} rows", "them")
+        print(f"  RUN_ID is that of {rows}: what is below starts from {them} and goes with {them}", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""Changes to params.yaml that a command makes: comments and layout stay, and what comes out is valid."""
+"""params.yaml as commands find it, and the changes they make: comments and layout stay, what comes out is valid."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from ruamel.yaml.comments import CommentedMap
 
 from pipeline.params import Point, read_tree, validated
 from pipeline.storage import write
+
+
+def require(path: Path = Path("params.yaml")) -> None:
+    """Raises ValueError in a folder without parameters, which is that of no study: nothing may be made there."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
 
 
 def add_points(path: Path, points: Iterable[Point]) -> None:

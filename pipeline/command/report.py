@@ -44,9 +44,9 @@ def command(arguments: argparse.Namespace) -> None:
     from pipeline.reporting.study_report import write_report
     from pipeline.results import MISSING, collect_study, judge_study, waived
 
+    params, store = read_params(), RunStore(Path.cwd())
     if not Path("plan/runs.parquet").exists():
         raise ValueError("plan/runs.parquet: no such file; plan a study first (make study, or dvc repro plan)")
-    params, store = read_params(), RunStore(Path.cwd())
     plan, specs = read_plan(Path("plan/runs.parquet"))
     left_out = waived(specs, store.root)
     states = {spec.run_id: store.status(spec.run_id) for spec in specs if spec.run_id not in left_out}
