@@ -1,25 +1,49 @@
-"""How a stage ends: quietly, or with one clear line for the user."""
+"""How a stage or a command ends: quietly, or with one clear line for the user."""
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable
 
 from pipeline.collector import rare_collector
 from pipeline.execution.failures import disk_full
 
+NOBODY_READS = 141
+"""What a shell says of a program that SIGPIPE ended, 128 + 13."""
+
 
 def run_stage(main: Callable[[], int | None]) -> int:
     """Exit code of `main`: 0 or what it returns, 1 after a fault of the user's or the machine's, told in one line.
 
-    ValueError and OSError are such faults; any other exception is a bug and keeps its traceback.
+    ValueError and OSError are such faults; any other exception is a bug and keeps its traceback. A reader that stops
+    early, such as head, is no fault: the stage ends there, without a word. (The signal itself stays ignored, since it
+    would also end a program whose connection to a server breaks.)
     """
     try:
         with rare_collector():
-            return main() or 0
+            code = main() or 0
+        sys.stdout.flush()
+        return code
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_gone():
+            return NOBODY_READS
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads standard output or standard error any more; what is left in them goes nowhere then."""
+    poll = select.poll()
+    for file in (1, 2):
+        poll.register(file, 0)
+    closed = [file for file, event in poll.poll(0) if event & select.POLLERR]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for file in closed:
+        os.dup2(nowhere, file)
+    os.close(nowhere)
+    return bool(closed)
 
 
 def explain(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -60,8 +59,6 @@ def bill() -> None:
     from pipeline.planning.table import plan_table
     from pipeline.study import make_bill, plan_runs
 
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may stop early
     params = read_params()
     tokens = Path("data/tokens")
     if tokens.exists():
@@ -89,5 +86,8 @@ def track() -> None:
 
 def ui() -> int:
     """Serve MLflow's pages for this project."""
+    from pipeline.command.params_file import require
+
+    require()
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     return subprocess.call([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri])
