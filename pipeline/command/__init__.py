@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.command.options import joined
 from pipeline.stage import run_stage
 
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
         add_arguments(command)
         command.set_defaults(call=call)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(joined(sys.argv[1:] if argv is None else argv))
     raise SystemExit(run_stage(partial(arguments.call, arguments)))
 
 

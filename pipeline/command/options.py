@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """The words of a command line, a negative number as one with the option before it (--params=-1e9): argparse knows
+    -3 for a number, but takes -1e9 and -inf for options."""
+    found: list[str] = []
+    for word in words:
+        option = bool(found) and found[-1].startswith("--") and found[-1] != "--" and "=" not in found[-1]
+        if option and word.startswith("-") and _is_number(word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def whole(option: str, text: str | int, least: int) -> int:
