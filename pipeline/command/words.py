@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ def write_json(path: str, value: Any) -> None:
 
 
 def write_text(path: str, content: str) -> None:
-    """Writes `content` to `path`, all of it or nothing."""
+    """Writes `content` to `path`, all of it or nothing. Raises OSError naming `path` where that cannot be done."""
     target = Path(path)
     temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         temporary.write_text(content, encoding="utf-8", newline="\n")
         os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):  # where it could not be made there is none
+            temporary.unlink()
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def predict_text(result: dict[str, Any]) -> str:
