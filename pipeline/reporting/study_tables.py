@@ -47,7 +47,8 @@ def runs_table(runs: pl.DataFrame, telemetry: pl.DataFrame) -> Table:
 
 
 def excluded_table(runs: pl.DataFrame, judged: pl.DataFrame | None) -> Table:
-    """Every run that is not in the fit although it was planned, with the reason, whoever excluded it."""
+    """Every run that is not in the fit although it was planned, with the reason, whoever excluded it; of the trunks,
+    which are points of no law, those that did not finish."""
     columns = ["run_id", "kind", "width", "D", "seed", "status", "reason"]
     text = [pl.col("status").cast(pl.String), pl.col("reason").cast(pl.String)]
     failed = runs.filter(pl.col("status") != "finished").select(columns).with_columns(text)
@@ -57,7 +58,10 @@ def excluded_table(runs: pl.DataFrame, judged: pl.DataFrame | None) -> Table:
         failed = pl.concat([failed, more]).unique("run_id", keep="first", maintain_order=True)
     shown = {column: (column.replace("run_id", "run"), "words") for column in columns}
     shown |= {"D": ("D, tokens", "count")}
-    caption = "Planned runs that did not become points of the law. Trunks are not listed; nothing else is left out."
+    caption = (
+        "Planned runs that did not become points of the law. Trunks never do: those that finished are not listed, "
+        "those that did not are. Nothing else is left out."
+    )
     return from_frame(
         "excluded", "Excluded runs", caption, failed, shown, empty="none: every planned run is in the law"
     )
