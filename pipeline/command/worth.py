@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+
 import polars as pl
 
-from pipeline.command.predict import read_study
+from pipeline.command.predict import FINDINGS, read_study
+from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.fitting.design import Expected, expected_interval
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.prediction import BUDGET_FACTOR, Predictor
+from pipeline.results import read_findings
+
+RESULTS = Path("results")
 
 
 def worth_text(planned: pl.DataFrame, convention: str) -> str:
-    """Lines for the bill: expected errors of a study of these runs, by the law and noise of the last study.
+    """Lines for the bill: what a study of these runs would do to the interval of a forecast, and its expected errors,
+    by the law and noise of the last study; or why that is not known.
 
     `planned` has the columns of plan/runs.parquet; `convention` is the N of the law.
     """
     try:
-        predictor = read_study().predictor
-    except ValueError:
-        return "worth:    not known before a first study has been fitted"
+        predictor = read_study(RESULTS).predictor
+    except ValueError as error:
+        return f"worth:    not known{_why(error)}"
     law, points = predictor.law, planned.filter(pl.col("kind") != "trunk")
-    C, (found,) = expected(predictor, [points], convention)
+    measured = pl.read_parquet(RESULTS / "runs.parquet").filter(pl.col("loss").is_not_null())
+    C, (now, found) = expected(predictor, [measured, points], convention)
     if not found.identified:
         number = points.select(f"N_{convention}", "D").drop_nulls().n_unique()
         return f"worth:    these {number} (N, D) would not identify the {law.name} law: {found.reason}"
     errors = ", ".join(f"{name} {100 * error:.2g} %" for name, error in found.relative_error.items())
+    before = f"from +-{100 * now.target_half_width:.2g} % " if now.identified else ""
     return (
-        f"worth:    the loss at {C:.3g} FLOPs ({BUDGET_FACTOR:g} times the largest planned) to +-"
+        f"worth:    the loss at {C:.3g} FLOPs ({BUDGET_FACTOR:g} times the largest planned) {before}to +-"
         f"{100 * found.target_half_width:.2g} % (95 %), if the {law.name} law and the noise of the last study hold\n"
         f"          expected standard errors: {errors}"
     )
+
+
+def _why(error: ValueError) -> str:
+    """Why the worth of a plan is not known: no study yet, one whose fit was refused, or the `error` that says more."""
+    if not (RESULTS / FINDINGS).exists():
+        return " before a first study has been fitted"
+    with suppress(ValueError):  # what is no JSON is what `error` says
+        summary = read_findings(RESULTS).get(LANGUAGE_MODEL, {}).get("summary", {})
+        law = summary.get("laws", {}).get(summary.get("chosen"), {})
+        if law.get("reason"):
+            return f": the last study has no law that predicts ({summary['chosen']}: {law['status']}: {law['reason']})"
+    return f": {error}"
 
 
 def expected(predictor: Predictor, tables: list[pl.DataFrame], convention: str) -> tuple[float, list[Expected]]:
