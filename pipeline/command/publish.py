@@ -15,7 +15,7 @@ MOST_NAMED = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the option of `study publish`."""
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be published, whatever is not committed; write nothing"
+        "--dry-run", action="store_true", help="say what would be published, or why it is refused; write nothing"
     )
 
 
@@ -30,8 +30,7 @@ def command(arguments: argparse.Namespace) -> None:
     from pipeline.reporting.changes import change_lines
 
     root = Path.cwd()
-    if not arguments.dry_run:
-        _check_clean(root)
+    _check_clean(root)
     one, publications = _publication(root)
     if publications and publications[-1].state == one.state:
         print(f"published  nothing new since {publications[-1].name}")

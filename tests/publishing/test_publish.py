@@ -264,18 +264,29 @@ def test_the_site_has_both_versions_and_is_built_by_the_workflow_without_any_pac
 def test_a_study_that_is_dirty_stale_or_tampered_with_is_not_published(copy):
     before = sorted(path.name for path in (copy / "publications").iterdir())
     assert "nothing new since" in study(copy, "publish")
+    assert "nothing new since" in study(copy, "publish", "--dry-run")
     (copy / "results/runs.csv").write_text("tampered\n")
-    code, printed = study(copy, "publish", check=False)
-    assert (code, printed.count("\n")) == (1, 1)
-    assert "error: results/runs.csv: not committed" in printed
+    assert "error: results/runs.csv: not committed" in _refused(copy)
     commit(copy, "Tampered")
-    code, printed = study(copy, "publish", check=False)
-    assert (code, printed.count("\n")) == (1, 1)
-    assert "results/runs.csv" in printed
-    assert "the study is out of date; run `make study` and commit it" in printed
+    said = _refused(copy)
+    assert "results/runs.csv" in said
+    assert "the study is out of date; run `make study` and commit it" in said
+    call(copy, "git", "revert", "--no-edit", "HEAD")
     path = next((copy / "publications").glob("*.json"))
     path.write_text(path.read_text().replace('"predicted": 2', '"predicted": 3', 1).replace('"low": 2', '"low": 1', 1))
-    code, printed = study(copy, "publish", "--dry-run", check=False)
-    assert (code, printed.count("\n")) == (1, 1)
+    assert f"error: publications/{path.name}: not committed" in _refused(copy)
+    commit(copy, "Tampered with a publication")
+    assert "report (changed deps publications" in _refused(copy)
+    code, printed = call(copy, "dvc", "repro", "report", check=False)
+    assert code
     assert f"publications/{path.name}: digest: it was changed since it was published" in printed
     assert sorted(path.name for path in (copy / "publications").iterdir()) == before
+
+
+def _refused(folder):
+    """The one line of the refusal, with a dry run and without."""
+    whole = study(folder, "publish", check=False)
+    assert whole == study(folder, "publish", "--dry-run", check=False)
+    code, printed = whole
+    assert (code, printed.count("\n")) == (1, 1)
+    return printed
