@@ -34,8 +34,14 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
         ("depth: 2", "depth: two", r"model\.depth: Input should be a valid integer \(value 'two'\)"),
         ("depth: 2", "depth: 2.5", r"model\.depth: .*integer.*\(value 2\.5\)"),
         ("depth: 2, ", "", r"language_model\.model\.depth: missing"),
-        ("[20_000,", "[-20_000,", r"grid\.sizes_by_tokens\.tokens\.0: .*greater than 0 \(value -20000\)"),
-        ("widths: [16, 32]", "widths: []", r"grid\.sizes_by_tokens\.widths: .*at least 1 item.*\[\]"),
+        ("[20_000,", "[-20_000,", r"language_model\.grid\.tokens\.0: .*greater than 0 \(value -20000\)"),
+        ("widths: [16, 32]", "widths: []", r"language_model\.grid\.widths: .*at least 1 item.*\[\]"),
+        ("widths: [16, 32]", "width: [16, 32]", r"yaml: language_model\.grid\.width: unknown key \(value \[16, 32\]\)"),
+        ("widths: [16, 32], ", "", r"yaml: language_model\.grid\.widths: missing"),
+        ("80_000]", "80_000], points: [{width: 16}]", r"yaml: language_model\.grid\.points\.0\.tokens: missing"),
+        ("kind: text, path", "kind: text, paht", r"yaml: prepare\.sources\.0\.paht: unknown key"),
+        ("{kind: bytes}", "{kind: bpe}", r"yaml: prepare\.tokenizer\.vocab_size: missing"),
+        ("{kind: bytes}", "{kind: bytes, bytes: 2}", r"yaml: prepare\.tokenizer\.bytes: unknown key \(value 2\)"),
         ("head_size: 16", "head_size: 24", r"grid\.widths: 16 is not divisible by model\.head_size 24"),
         ("head_size: 16", "head_size: 1", r"model\.head_size: 1 is odd"),
         ("{tokens: 256", "{tokens: 250", r"batch\.tokens: 250 is not a multiple of model\.context 64"),
@@ -51,6 +57,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
         ("retries: 2", "retries: 2, shard: some", r"train\.shard: .*'always' or 'never' \(value 'some'\)"),
         ("retries: 2", "retries: 2, shard: always", r"train\.shard: always has no effect with devices: 1"),
         ("laws: {}", "laws: {deep_liner: {}}", r"laws\.deep_liner: no such law \(value \{\}\)"),
+        ("laws: {}", "laws: {grokking: {on: false, onn: 1}}", r"laws\.grokking\.onn: unknown key \(value 1\)"),
         ("laws: {}", "laws: [deep_linear]", r"laws: Input should be a valid dictionary"),
         ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),
     ],
@@ -66,6 +73,15 @@ def test_a_law_that_is_off_is_not_tested(tmp_path):
     assert list(read_params(edited(tmp_path, "laws: {}\n", LAW)).laws.tested) == ["deep_linear"]
     off = LAW.replace("deep_linear:\n", "deep_linear:\n    on: false\n")
     assert read_params(edited(tmp_path, "laws: {}\n", off)).laws.tested == {}
+
+
+def test_a_law_that_is_off_needs_no_dials_and_those_it_has_are_checked(tmp_path):
+    bare = edited(tmp_path, "laws: {}", "laws: {grokking: {on: false}}")
+    assert read_params(bare).laws.tested == {}
+    assert read_params(bare) == read_params(bare)
+    wrong = LAW.replace("deep_linear:\n", "deep_linear:\n    on: false\n").replace("num_inputs: 6", "num_inputs: six")
+    with pytest.raises(ValueError, match=r"laws\.deep_linear\.num_inputs: Input should be a valid integer"):
+        read_params(edited(tmp_path, "laws: {}\n", wrong))
 
 
 def test_every_fault_of_a_file_is_told_at_once(tmp_path):

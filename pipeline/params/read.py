@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, create_model
 from ruamel.yaml import YAML
@@ -19,6 +20,12 @@ from pipeline.params.stages import Collect, Fit, Publish, Report, Study, Train
 
 LAWS = "pipeline.experiments.laws"
 """The package of the laws of learning mechanics: class Settings of module <name> reads the section `laws.<name>`."""
+
+
+class Off(Section):
+    """The section of a law that is off and needs no dials."""
+
+    on: Literal[False]
 
 
 class Laws(Section):
@@ -86,7 +93,7 @@ def _checked(path: Path, model: type[BaseModel], tree: object) -> Any:
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown name alone tells more.
         unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]
-        raise ValueError("\n".join(_fault(path, fault) for fault in unknown or error.errors())) from None
+        raise ValueError("\n".join(_fault(path, fault, tree) for fault in unknown or error.errors())) from None
 
 
 def _with_laws(path: Path, tree: object) -> type[Params]:
@@ -97,18 +104,19 @@ def _with_laws(path: Path, tree: object) -> type[Params]:
     for name in named:
         if not isinstance(name, str) or not name.isidentifier() or find_spec(f"{LAWS}.{name}") is None:
             raise ValueError(f"{path}: laws.{name}: no such law (value {named[name]!r}); `study laws` lists them")
-    return _params_of(tuple(named))
+    return _params_of(tuple((name, dials == {"on": False}) for name, dials in named.items()))
 
 
 @lru_cache
-def _params_of(laws: tuple[str, ...]) -> type[Params]:
-    """The class of parameters with these laws, the same one each time, so that equal parameters are equal."""
-    fields = {name: (import_module(f"{LAWS}.{name}").Settings, ...) for name in laws}
+def _params_of(laws: tuple[tuple[str, bool], ...]) -> type[Params]:
+    """The class of parameters with these laws, each with whether it is off and names no dials; the same class each
+    time, so that equal parameters are equal."""
+    fields = {name: (Off if off else import_module(f"{LAWS}.{name}").Settings, ...) for name, off in laws}
     return create_model("Params", __base__=Params, laws=(create_model("Laws", __base__=Laws, **fields), ...))
 
 
-def _fault(path: Path, fault: dict) -> str:
-    place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+def _fault(path: Path, fault: dict, tree: object) -> str:
+    place = ".".join(map(str, _written(fault["loc"], tree))) or "(whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{path}: {place}: unknown key (value {fault['input']!r})"
     if fault["type"] == "missing":
@@ -117,3 +125,16 @@ def _fault(path: Path, fault: dict) -> str:
     if fault["type"] == "value_error":
         return f"{path}: {place}.{message}"
     return f"{path}: {place}: {message} (value {fault['input']!r})"
+
+
+def _written(location: tuple[str | int, ...], tree: object) -> Iterator[str | int]:
+    """The keys and places of `location` that lead to a fault in `tree`: pydantic puts the kind of a section that has
+    several (a grid, a source, a tokenizer) between them."""
+    for number, part in enumerate(location, 1):
+        if isinstance(tree, dict):
+            if part == tree.get("kind") and (number < len(location) or part not in tree):
+                continue
+            tree = tree.get(part)
+        elif isinstance(tree, list) and isinstance(part, int):
+            tree = tree[part]
+        yield part
