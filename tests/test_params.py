@@ -58,6 +58,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
         ("retries: 2", "retries: 2, shard: always", r"train\.shard: always has no effect with devices: 1"),
         ("laws: {}", "laws: {deep_liner: {}}", r"laws\.deep_liner: no such law \(value \{\}\)"),
         ("laws: {}", "laws: {grokking: {on: false, onn: 1}}", r"laws\.grokking\.onn: unknown key \(value 1\)"),
+        ("laws: {}", "laws: {grokking: {on: 0}}", r"laws\.grokking\.on: Input should be a valid boolean \(value 0\)"),
         ("laws: {}", "laws: [deep_linear]", r"laws: Input should be a valid dictionary"),
         ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),
     ],

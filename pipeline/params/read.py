@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 from ruamel.yaml import YAML
@@ -25,7 +25,7 @@ LAWS = "pipeline.experiments.laws"
 class Off(Section):
     """The section of a law that is off and needs no dials."""
 
-    on: Literal[False]
+    on: bool
 
 
 class Laws(Section):
