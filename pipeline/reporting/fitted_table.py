@@ -104,11 +104,12 @@ def _says(source: str, result: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _law(prefix: str, result: dict[str, Any]) -> Table:
-    """Parameters, then the exponents of the frontier and, where recipes are compared, the compute multiplier."""
+    """Parameters, then the exponents of the frontier and, where recipes are compared, the compute multiplier: by the
+    clusters that were named, else by cells."""
     form = LAWS.get(result["law"])
+    errors, ends = (result.get(f"cluster_{name}") or result[name] for name in ("standard_errors", "intervals"))
     found: dict[str, tuple] = {
-        name: (result["params"][name], result["standard_errors"][name], result["intervals"][name])
-        for name in (form.parameters() if form else ())
+        name: (result["params"][name], errors[name], ends[name]) for name in (form.parameters() if form else ())
     }
     for part, names in ((result["frontier"], "ab"), (result["recipes"], ("compute_multiplier",))):
         for name in names if part else ():
@@ -123,7 +124,8 @@ def _law(prefix: str, result: dict[str, Any]) -> Table:
         flat.append((name, value, error, low, high))
     kinds = dict.fromkeys(("value", "standard_error", "low", "high"), pl.Float64)
     frame = pl.DataFrame(flat, schema={"quantity": pl.String} | kinds, orient="row")
-    method = "; ".join(result.get("resampling", ())) or (result["frontier"] or {}).get("method") or "no intervals"
+    method = (result.get("resampled") or {}).get("frontier") or (result["frontier"] or {}).get("method")
+    method = method or "no intervals"
     said = f"N* ~ C^a and D* ~ C^b on C = 6 N D. {method[0].upper()}{method[1:]}."
     header = ("quantity", "value [95 % interval]", "standard error")
     return Table(f"{prefix}_law", "The law", said, header, tuple(rows), frame, row_headed=True)
