@@ -215,7 +215,11 @@ def _columns(source: Source, given: dict[str, float], recipe: str | None) -> dic
 def _predictor(file: str, entry: dict[str, Any], draws: Any) -> Predictor:
     try:
         predictor = Predictor.from_dict(entry, np.asarray(draws, float))
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(
+            f"{file}: the law that predicts has no {error.args[0]}: written by another version, so fit it again"
+        ) from None
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: no law that predicts: {error}") from None
     shape, num = predictor.draws.shape, len(predictor.form.parameters())
     if len(shape) != 2 or shape[1] != num or len(predictor.estimate) != num or not shape[0]:

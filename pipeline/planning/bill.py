@@ -71,7 +71,7 @@ class Bill:
             for x in sorted(counted, key=lambda x: -x.spec.flops)[:MOST_LINES]
         ]
         if len(counted) > MOST_LINES:
-            lines.append(f"  and {len(counted) - MOST_LINES} more; plan/runs.parquet holds every run")
+            lines.append(f"  and {len(counted) - MOST_LINES} more; stage plan writes every run to plan/runs.parquet")
         for law in dict.fromkeys(line.spec.experiment for line in new if not line.spec.flops):
             seconds = [line.seconds for line in new if line.spec.experiment == law]
             lines.append(f"  new  {len(seconds)} runs of {law}, {sum(seconds):.0f} s of one core")
