@@ -234,7 +234,7 @@ def test_killed_at_any_moment_with_one_worker_and_no_mlflow_the_result_is_the_sa
     ("before", "after", "message"),
     [
         ("depth: 2", "depht: 2", "params.yaml: language_model.model.depht: unknown key (value 2)"),
-        ("80_000]", "-80_000]", "language_model.grid.sizes_by_tokens.tokens.2: Input should be greater than 0"),
+        ("80_000]", "-80_000]", "language_model.grid.tokens.2: Input should be greater than 0"),
         ("tokens: [20_000", "tokens: [99_000_000, 20_000", "set language_model.allow_repeats"),
         ("pipeline/**/*.py", "nowhere/*.txt", "nowhere/*.txt"),
     ],

@@ -146,7 +146,7 @@ def _within(finding: Mapping[str, Any]) -> str:
     if finding["tolerance"] is None:
         return "a bound"
     kind, size = finding.get("tolerance_kind", "distance"), finding["tolerance"]
-    return f"{_TOLERANCES[kind]} {f'{size:g}' if kind == 'factor' else significant(size, 2)}"
+    return f"{_TOLERANCES.get(kind, kind)} {f'{size:g}' if kind == 'factor' else significant(size, 2)}"
 
 
 def _table(name: str, title: str, caption: str, rows: list[tuple[Cell, ...]], findings: Sequence[Mapping]) -> Table:

@@ -4,6 +4,7 @@ import ast
 import json
 import pickle
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -359,6 +360,7 @@ def test_the_pages_of_mlflow_are_for_this_machine_alone(tmp_path):
         port = free.getsockname()[1]
     command = (sys.executable, "-c", "from pipeline.command import main; main()", "ui")
     extra = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "MLFLOW_PORT": str(port)}
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     process = subprocess.Popen(
         command,
         cwd=tmp_path,

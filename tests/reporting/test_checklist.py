@@ -65,7 +65,7 @@ def test_answers_are_those_of_the_study(report: Path) -> None:
     assert answer(table, "How many seeds")[1] == "yes"
     assert answer(table, "Was it tested on larger runs")[1] == "yes"
     assert answer(table, "Were the hyperparameters tuned")[1] == "no"
-    assert "resampled trees" in answer(table, "How uncertain")[0]
+    assert "resampled (N, D) cells; there are too few trees to resample" in answer(table, "How uncertain")[0]
 
 
 def test_what_a_poor_study_lacks_is_not_called_reported(unidentified: Path, refused: Path) -> None:
