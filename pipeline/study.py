@@ -41,15 +41,15 @@ def _plan_laws(params: Params, facts: StudyFacts) -> dict[str, list[RunSpec]]:
 
 def _check_validation(tokens: Path, specs: list[RunSpec]) -> None:
     """Raises ValueError where a run wants more validation windows than the corpus has: known before it is trained."""
-    wanted: dict[tuple[int, int, int], str] = {}
+    most_wanted: dict[tuple[int, int], tuple[int, str]] = {}
     for spec in specs:
         if asked := spec.settings.get("evaluation"):
             own = spec.experiment == LANGUAGE_MODEL
             place = f"{LANGUAGE_MODEL}.evaluation.windows" if own else f"laws.{spec.experiment}, windows"
-            key = (spec.settings["model"]["context"], asked["windows"], asked["windows_per_document"])
-            wanted.setdefault(key, place)
+            key = spec.settings["model"]["context"], asked["windows_per_document"]
+            most_wanted[key] = max(most_wanted.get(key, (0, "")), (asked["windows"], place))
     corpus = open_corpus(tokens)
-    for (context, count, most), place in wanted.items():
+    for (context, most), (count, place) in most_wanted.items():
         try:
             evaluation_set(corpus.validation, corpus.validation_documents, context, count, most)
         except ValueError as error:

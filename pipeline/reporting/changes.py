@@ -62,7 +62,10 @@ def _parameters(since: str, before: State, now: State) -> Table:
         rows.append((words(name), *(estimate(value, (low, high)) for value, low, high in ends), words(inside)))
         frame.append({"parameter": name} | dict(zip(_PARAMETERS, (*ends[0], *ends[1]), strict=True)))
     laws = [state["law"] for state in (before, now)]
-    said = f"{since} Law: {laws[0]['name']} then, {laws[1]['name']} now; 95 % intervals, by resampled cells."
+    said = (
+        f"{since} Law: {laws[0]['name']} then, {laws[1]['name']} now; 95 % intervals, by resampled cells, that of a as "
+        "in its publication: by resampled trees where there are enough."
+    )
     header = ("parameter", "then", "now", "now, by the former interval")
     table = pl.DataFrame(frame, schema={"parameter": pl.String} | _PARAMETERS)
     return Table("changes_parameters", "Parameters", said, header, tuple(rows), table, row_headed=True)
