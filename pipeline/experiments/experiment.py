@@ -26,6 +26,7 @@ from pipeline.params import LAWS, LanguageModel
 LANGUAGE_MODEL = "language_model"
 Verdict = Literal["holds", "violated", "not_reached", "undetermined"]
 ToleranceKind = Literal["distance", "factor", "at_most"]
+IntervalKind = Literal["confidence", "swept"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class Finding:
 
     `predicted`, `measured`, `interval`, `error` (standard error of `measured`) and `tolerance` are in `unit`.
     `tolerance_kind` says what the tolerance is: a distance from what was predicted, a factor either way of it (then
-    without unit), or the most that `measured` may be. `verdict` is `not_reached` when the runs never entered the
-    regime, `undetermined` when the standard error exceeds the tolerance. `role`: the law inside its regime, the
-    boundary of that regime, or a control: a setting outside it, where the law is expected to fail. `kind`: an exact
-    identity, or an empirical regularity; their tolerances differ in nature. `figure` names the figure that shows it.
+    without unit), or the most that `measured` may be. `interval_kind` says what the interval is: one of 95 %, or the
+    two swept values between which a boundary lies, which have no level. `verdict` is `not_reached` when the runs never
+    entered the regime, `undetermined` when half of the interval is wider than the tolerance. `role`: the law inside its
+    regime, the boundary of that regime, or a control: a setting outside it, where the law is expected to fail. `kind`:
+    an exact identity, or an empirical regularity; their tolerances differ in nature. `figure` names the figure that
+    shows it.
     """
 
     law: str
@@ -73,6 +76,7 @@ class Finding:
     kind: Literal["identity", "regularity"] = "regularity"
     figure: str | None = None
     tolerance_kind: ToleranceKind = "distance"
+    interval_kind: IntervalKind = "confidence"
 
     def as_dict(self) -> dict:
         """The finding as plain JSON types."""

@@ -82,10 +82,10 @@ def opening_table(
         shown.append({**findings[0], "law": title, "verdict": verdict})
     caption = (
         "“Holds”: within the tolerance. “Violated”: outside it. “Not reached”: the runs never entered the regime. "
-        "“Undetermined”: the standard error is larger than the tolerance, or the value lies beyond the tolerance, or "
-        "on either side of a bound, by less than its 95 % interval reaches. That interval is wider than the standard "
-        "error: it may reach beyond the tolerance where a law holds. A law of learning mechanics is shown by its first "
-        "claim; its verdict is the worst of all its claims, which stand in its own section."
+        "“Undetermined”: half of the 95 % interval is wider than the tolerance, or the value lies beyond it, or on "
+        "either side of a bound, by less than that. “Swept”: a boundary found once lies between these two values "
+        "of the sweep; they are no interval. A law of learning mechanics is shown by its first claim; its verdict is "
+        "the worst of all its claims, which stand in its own section."
     )
     return _table("findings", "The laws", caption, rows, shown)
 
@@ -127,10 +127,19 @@ def _row(finding: Mapping[str, Any], drawn: Set[str]) -> tuple[Cell, ...]:
         words(finding["verdict"].replace("_", " "), _look(finding), note=role),
         words(finding["statement"], note=f"Source: {finding['source']}" if finding["source"] else ""),
         replace(number(finding["predicted"], significant), note=_within(finding)),
-        replace(estimate(finding["measured"], finding.get("interval")), note=finding["unit"]),
+        _measured(finding),
         words("figure", link=f"figure-{figure}") if figure in drawn else words(None),
         words(_regimes(finding) or None),
     )
+
+
+def _measured(finding: Mapping[str, Any]) -> Cell:
+    """What was measured with its 95 % interval, or above the two swept values between which a boundary lies."""
+    value, ends, unit = finding["measured"], finding.get("interval"), finding["unit"]
+    if not ends or finding.get("interval_kind") != "swept":
+        return replace(estimate(value, ends), note=unit)
+    low, high = (count(end) if abs(end) >= 1000 else f"{end:.4g}" for end in ends)
+    return replace(number(value, significant), note=f"swept: {low} to {high} {unit}".rstrip())
 
 
 def _look(finding: Mapping[str, Any]) -> str:
@@ -157,9 +166,10 @@ def _table(name: str, title: str, caption: str, rows: list[tuple[Cell, ...]], fi
             key: one.get(key) for key in ("law", "role", "kind", "verdict", "statement", "formula", "source", "unit")
         }
         sizes = {key: one.get(key) for key in ("predicted", "measured", "error", "tolerance", "tolerance_kind")}
+        sizes["interval_kind"] = one.get("interval_kind")
         ends = {"low": low, "high": high, "regime": _regimes(one), "figure": one.get("figure")}
         flat.append(plain | sizes | ends)
-    texts = dict.fromkeys(("law", "role", "kind", "verdict", "figure", "tolerance_kind"), pl.String)
+    texts = dict.fromkeys(("law", "role", "kind", "verdict", "figure", "tolerance_kind", "interval_kind"), pl.String)
     frame = pl.DataFrame(flat, schema_overrides=dict.fromkeys(_NUMBERS, pl.Float64) | texts if flat else None)
     return Table(name, title, caption, _HEADER, tuple(rows), frame, row_headed=True)
 

@@ -79,7 +79,7 @@ def test_every_link_on_the_page_leads_somewhere(page):
 
 def test_a_tolerance_is_shown_as_the_rule_that_was_applied():
     claim = Claim("a law", "x = 14.6", "")
-    factor = claim.located(51.1, (49.8, 52.5), 14.6, 10.0, "")
+    factor = claim.located([51.1], (49.8, 52.5), 14.6, 10.0, "")
     distance = claim.equals(Estimate(1.0), 1.0, 0.05, "")
     most = replace(distance, tolerance=0.0045, tolerance_kind="at_most")
     bound = claim.at_most(Estimate(0.5), 1.0, "")
@@ -95,6 +95,15 @@ def test_a_tolerance_is_shown_as_the_rule_that_was_applied():
     ]
     assert table.frame["tolerance_kind"].to_list() == ["factor", "distance", "at_most", "distance", None]
     assert {row[2].note for row in table.rows} == {""}, "a claim without a source names none"
+
+
+def test_swept_values_around_a_boundary_do_not_look_like_an_interval():
+    claim = Claim("a law", "x = 2", "", unit="steps")
+    once = claim.located([1.75], (1.5, 2.0), 2.0, 1.5, "").as_dict()
+    seeds = claim.located([1.75, 1.8, 1.9], (1.5, 2.0), 2.0, 1.5, "").as_dict()
+    swept, interval = (row[4] for row in opening_table([once, seeds], {}, set()).rows)
+    assert ("".join(piece.text for piece in swept.pieces), swept.note) == ("1.75", "swept: 1.5 to 2 steps")
+    assert (interval.pieces[1].text, interval.note) == (" [", "steps")
 
 
 def test_a_keyboard_reaches_every_formula_that_scrolls(page):

@@ -186,7 +186,7 @@ def _boundaries(settings: Settings, tables: dict[str, pl.DataFrame]) -> list:
             says = f"The error reaches {100 * missed:g} % at {words} = {place:.3g}; predicted {predicted:.3g}."
         low, high = bracket or (None, None)
         regime = [Regime(words, "", None, low, high, predicted)]
-        found.append(claim.located(place, bracket, predicted, factor, says, regime))
+        found.append(claim.located([place], bracket, predicted, factor, says, regime))
     worst, figure = tables["condition"].row(-1, named=True), "deep_linear_condition"
     control = Claim("sigmoid modes, inputs far from white", SIGMOID, SAXE, "relative", "identity", "control", figure)
     says = f"With a condition number of {worst['condition']:g} the sigmoid is missed by {100 * worst['error']:.0f} %."

@@ -205,8 +205,8 @@ def _risk(sizes: pl.DataFrame, tails: pl.DataFrame, n: int, num_sets: int) -> li
     return [
         *found,
         scores.at_most(Estimate(largest), 3.5, says),
-        peak.located(float(p[top]), around, n, 1.02, f"The median error is largest at p = {p[top]}, for n = {n}."),
-        mean.located(end, bracket, 2.0, 1.25, ends, [Regime("|p - n|", "features", 2, None, 1, 1)]),
+        peak.located([float(p[top])], around, n, 1.02, f"The median error is largest at p = {p[top]}, for n = {n}."),
+        mean.located([end], bracket, 2.0, 1.25, ends, [Regime("|p - n|", "features", 2, None, 1, 1)]),
     ]
 
 
@@ -227,7 +227,7 @@ def _removed(sizes: pl.DataFrame, ridges: tuple, noises: tuple, num_seeds: int) 
                       figure=f"double_descent_{name}")  # fmt: skip
         says = f"Beyond n, the risk falls by {FALL:.0%} at {words} = {significant(place)}; predicted {predicted:.3g}."
         ends = (None, below, above) if name == "noise" else (above, None, below)
-        found.append(claim.located(place, bracket, predicted, 1.3, says, [Regime(words, "", *ends, predicted)]))
+        found.append(claim.located([place], bracket, predicted, 1.3, says, [Regime(words, "", *ends, predicted)]))
     return found
 
 

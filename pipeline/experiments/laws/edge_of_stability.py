@@ -225,10 +225,10 @@ def _end(rows: pl.DataFrame, x: str, y: str, level: float, predicted: float, law
     found = [(place, *bracket) for place, bracket in found if place is not None]
     claim = Claim(f"edge of stability: {law}", formula, source, role="boundary", figure=f"{NAME}_{figure}")
     if not found:
-        return claim.located(None, None, predicted, 1.25, "No seed met this end of the regime.")
+        return claim.located([], None, predicted, 1.25, "No seed met this end of the regime.")
     place, low, high = np.exp(np.log(found).mean(axis=0))
     says = f"{says.format(place)} (mean of {len(found)} seeds); predicted {predicted:g}."
-    return claim.located(place, (low, high), predicted, 1.25, says, [Regime(x, "", None, low, high, predicted)])
+    return claim.located([place], (low, high), predicted, 1.25, says, [Regime(x, "", None, low, high, predicted)])
 
 
 def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> list[Figure]:

@@ -209,7 +209,7 @@ def _clock(settings: Settings, swept: dict[str, pl.DataFrame], decays: pl.DataFr
                   "boundary", "grokking_decay")  # fmt: skip
     says = f"decay x t is {LEFT:g} times that at decay {least:g} at {significant(place)}; predicted {predicted:.3g}."
     regime = Regime("decay", "", least, *(bracket or (None, None)), predicted)
-    return [*found, claim.located(place, bracket, predicted, 1.5, says, [regime])]
+    return [*found, claim.located([place], bracket, predicted, 1.5, says, [regime])]
 
 
 def _missed(law: str, rows: pl.DataFrame, base: pl.DataFrame) -> Finding:

@@ -184,9 +184,9 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
         Claim("free features form a simplex", "s, cos = -1 / (K - 1)", figure=f"{NAME}_strength", **same).at_most(
             Estimate(worst), 1e-5, f"Up to r = 0.95 strength and NC1 to NC3 are exact to {worst:.1g}."),
         Claim("free features vanish", "r = 1", role="boundary", figure=f"{NAME}_strength", **same).located(
-            place, (low, high), 1.0, 1.02, f"All is zero at r >= {high:g}.", [Regime("r", "", None, low, high, 1.0)]),
+            [place], (low, high), 1.0, 1.02, f"All is zero at r >= {high:g}.", [Regime("r", "", None, low, high, 1.0)]),
         Claim("free features have room", "d = K - 1", role="boundary", figure=f"{NAME}_space", **same).located(
-            fits.min(), fits.min() and (short.max(), fits.min()), needed, 1.1,
+            [fits.min()], fits.min() and (short.max(), fits.min()), needed, 1.1,
             f"The simplex forms from d = {fits.min()} on; K - 1 = {needed}."),
         Claim("free features, no bias", "cos = -1 / (K - 1)", role="control", figure=f"{NAME}_space", **same).at_most(
             estimate_of(bare, "cos_off"), 1e-5, f"Without a bias squared error leaves cos = {bare['cos']:.1g}."),

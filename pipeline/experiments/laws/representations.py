@@ -233,7 +233,7 @@ def _null(alike: pl.DataFrame, null: pl.DataFrame, dim: float) -> list[Finding]:
     plain, unbiased = (over_seeds(alike[f"{name}_{m}"]) for name in ("plain", "unbiased"))
     few = f"Of {m} inputs paired at random the mean plain CKA is {plain.value:.2f}, the unbiased {unbiased.value:.3f}."
     control = _claim("plain CKA of few inputs at random", "0", "null", KORNBLITH, "control")
-    return [edge.located(place, bracket, predicted, 1.2, says, held), control.at_most(plain, LEVEL, few)]
+    return [edge.located([place], bracket, predicted, 1.2, says, held), control.at_most(plain, LEVEL, few)]
 
 
 def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> list[Figure]:

@@ -213,7 +213,7 @@ def _wall(linear: pl.DataFrame) -> Finding:
     if place is not None:
         says = f"The risk grows without end from eta k lambda_max = {place:.3f} on."
     regime = Regime("eta k lambda_max", "", None, bracket and bracket[0], bracket and bracket[1], 2.0)
-    return claim.located(place, bracket, 2.0, 1.1, says, [regime])
+    return claim.located([place], bracket, 2.0, 1.1, says, [regime])
 
 
 def _one_step(one: pl.DataFrame) -> Finding:
@@ -236,6 +236,6 @@ def _critical(many: pl.DataFrame, critical: float, spread: float, rms: float) ->
         f"At the best rates, steps and examples follow the hyperbola to {100 * rms:.1f} % rms: B_crit = {critical:.3g}."
     )
     if rms > HYPERBOLA:
-        return claim.located(None, None, simple, 10.0, f"No hyperbola: {100 * rms:.1f} % rms.", [regime])
+        return claim.located([], None, simple, 10.0, f"No hyperbola: {100 * rms:.1f} % rms.", [regime])
     bracket = critical * np.exp(-1.96 * spread), critical * np.exp(1.96 * spread)
-    return claim.located(critical, bracket, simple, 10.0, says, [regime])
+    return claim.located([critical], bracket, simple, 10.0, says, [regime])

@@ -160,14 +160,14 @@ def _boundary(flow: pl.DataFrame, foretold: pl.DataFrame, d: int) -> Finding:
     claim = Claim(f"lazy or rich, {d} inputs", "|w_Q - w_L1| = |w_Q - w_L2|", "derived here", "alpha", "identity",
                   "boundary", "lazy_rich_alpha")  # fmt: skip
     if None in found or foretold["boundary"].null_count():
-        return claim.located(None, None, 1.0, 1.2, f"With {d} inputs not every problem has a boundary in the sweep.")
+        return claim.located([], None, 1.0, 1.2, f"With {d} inputs not every problem has a boundary in the sweep.")
     place, predicted = (float(np.exp(np.log(values).mean())) for values in (np.array(found), foretold["boundary"]))
     alphas = sorted(set(flow["alpha"]))
     low, high = max(a for a in alphas if a <= place), min(a for a in alphas if a >= place)
     says = (f"With {d} inputs the trained network is as far from the L1 as from the L2 solution at alpha {place:.3f} "
             f"({min(found):.3f} to {max(found):.3f} over problems); the data foretold {predicted:.3f}.")  # fmt: skip
     regime = [Regime("alpha", "", high, alphas[-1], low, predicted)]
-    return claim.located(place, (low, high), predicted, 1.2, says, regime)
+    return claim.located([place], (low, high), predicted, 1.2, says, regime)
 
 
 def _ends(alphas: pl.DataFrame) -> list[Finding]:

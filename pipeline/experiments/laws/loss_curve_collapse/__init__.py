@@ -191,7 +191,7 @@ def _joining(away: pl.DataFrame, shortest: float) -> Finding:
         says = f"Runs of fewer than {place:,.0f} tokens differ from the next longer run by more than {LEFT:g} noises."
     broke = None if bracket is None else bracket[0]
     regime = Regime("D", "tokens", bracket and bracket[1], float(by_tokens["D"].max()), broke, shortest)
-    return claim.located(place, bracket, shortest, 2.0, says, [regime])
+    return claim.located([place], bracket, shortest, 2.0, says, [regime])
 
 
 def _says(inside: pl.DataFrame, away: pl.DataFrame, E: float, noise: float) -> list[str]:

@@ -139,7 +139,7 @@ def _end(dials: Network, valleys: Valleys, found: float) -> Finding:
     factor, _ = crossing(factors, [0.0, *(base.regret(exponent)[0] for exponent in higher)], dials.missed)
     if factor is None:
         says = f"The sweep at width {narrow} does not show the rate that costs {cost}, so that no end is predicted."
-        return claim.located(None, None, narrow * factors[-1], NEAR, says)
+        return claim.located([], None, narrow * factors[-1], NEAR, says)
     regrets = [0.0, *(standard[width].regret(found)[0] for width in dials.widths[1:])]
     place, bracket = crossing(dials.widths, regrets, dials.missed)
     says = f"At width {narrow} a rate {factor:.2g} times too high costs {cost}, so one rate for all should serve " \
@@ -147,4 +147,4 @@ def _end(dials: Network, valleys: Valleys, found: float) -> Finding:
     says += "at none of the widths." if place is None else f"at width {place:.0f}."
     low, high = bracket or (dials.widths[-1], None)
     regime = [Regime("width, one rate for all", "", narrow, low, high, factor * narrow)]
-    return claim.located(place, bracket, factor * narrow, NEAR, says, regime)
+    return claim.located([place], bracket, factor * narrow, NEAR, says, regime)

@@ -161,10 +161,10 @@ def _end(table: pl.DataFrame) -> Finding:
     claim = Claim("sum of the shares, points drawn twice", "n^2 / 2^(d+1) = 1", "derived here", "points", "identity",
                   "boundary", "neural_tangent_curve")  # fmt: skip
     if place is None:
-        return claim.located(None, None, 1.0, 1.3, "No sample of the sweep misses a mode.")
+        return claim.located([], None, 1.0, 1.3, "No sample of the sweep misses a mode.")
     says = f"With points drawn at random the sum of the shares misses one mode at n^2 / 2^(d+1) = {place:.2f}."
     regime = [Regime("n^2 / 2^(d+1)", "points", table["control"].min(), bracket[0], bracket[1], 1.0)]
-    return claim.located(place, bracket, 1.0, 1.3, says, regime)
+    return claim.located([place], bracket, 1.0, 1.3, says, regime)
 
 
 def _why(dials: Curve, table: pl.DataFrame) -> str:

@@ -120,12 +120,12 @@ def _lazy_or_rich(dials: Network, relu: pl.DataFrame) -> list[Finding]:
     claim = Claim("lazy or rich", "|dK| = |K| at one s = alpha sqrt(h)", GEIGER, role="boundary",
                   figure="neural_tangent_lazy")  # fmt: skip
     if known is None or place is None:
-        boundary = claim.located(None, None, 1.0, 1.5, "The kernel does not change by its own size at both widths.")
+        boundary = claim.located([], None, 1.0, 1.5, "The kernel does not change by its own size at both widths.")
     else:
         says = (f"At h = {wide} the kernel changes by its own size at s = {place:.2f}, at h = {narrow} at {known:.2f}; "
                 f"the initial weights foretold {foretold or np.nan:.2f}.")  # fmt: skip
         regime = [Regime("s = alpha sqrt(h)", "", bracket[1], second["s"][-1], bracket[0], foretold)]
-        boundary = claim.located(place, bracket, known, 1.5, says, regime)
+        boundary = claim.located([place], bracket, known, 1.5, says, regime)
     rich = first.row(0, named=True)
     claim = Claim("linearisation, rich", "|f - f_lin| << |f_lin|", GEIGER, role="control", figure="neural_tangent_lazy")
     says = f"At s = {rich['s']:.2g} the network ends {100 * rich['apart']:.0f} % away from its linearisation."

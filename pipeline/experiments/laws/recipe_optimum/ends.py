@@ -52,9 +52,9 @@ def finding_of_boundary(swept: list[Swept], tolerance: float) -> Finding:
                 f"Width {narrow.width} puts the end of the range of the {wide.dial.quantity} at {predicted:.3g}; at "
                 f"width {wide.width} it costs {100 * tolerance:g} % of the loss at {measured:.3g}."
             )
-            return claim.located(measured, bracket, predicted, FACTOR, says)
+            return claim.located([measured], bracket, predicted, FACTOR, says)
     says = "No dial leaves its range within the sweeps of two widths."
-    return claim.located(None, None, tolerance, FACTOR, says)
+    return claim.located([], None, tolerance, FACTOR, says)
 
 
 def foretold(one: Swept, tolerance: float, side: int) -> float:

@@ -172,4 +172,4 @@ def _edge(runs: pl.DataFrame) -> Finding:
     claim = Claim("one-pass SGD: divergence", "sum eta k^-a / (B (2 - eta (1 + 1/B) k^-a)) = 1", "derived here",
                   kind="identity", role="boundary", figure="solvable_scaling_edge")  # fmt: skip
     low, high = bracket or (float(runs["rate"].max()), None)
-    return claim.located(place, bracket, predicted, 1.05, says, [Regime("eta tr H", "", None, low, high, predicted)])
+    return claim.located([place], bracket, predicted, 1.05, says, [Regime("eta tr H", "", None, low, high, predicted)])

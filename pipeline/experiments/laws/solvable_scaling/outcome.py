@@ -83,7 +83,7 @@ def saturation(
         )
     low, high = bracket or (float(table[x].max()), None)
     regime = [Regime(x, "", float(table[x].min()), low, high, predicted)]
-    return claim.located(place, bracket, predicted, factor, says, regime)
+    return claim.located([place], bracket, predicted, factor, says, regime)
 
 
 def rows_of(runs: pl.DataFrame, model: str, part: str) -> pl.DataFrame:
