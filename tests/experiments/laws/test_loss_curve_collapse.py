@@ -66,6 +66,20 @@ def test_curves_with_one_universal_shape_collapse_and_those_of_one_D_do_not():
     assert found["loss curves collapse at fixed D", "control"] == "violated"
 
 
+def test_errors_are_those_of_whole_studies_without_one_size():
+    """The law, and with it E, is fitted anew for each: it decides the shape of every curve."""
+    runs, curves = synthetic()
+    law = "shape of a loss curve, with tokens"
+
+    def slope(width):
+        findings = judge(SETTINGS, runs.filter(pl.col("width").ne_missing(width)), curves).findings
+        return next(one for one in findings if one.law == law)
+
+    without = np.array([slope(width).measured for width in WIDTHS])
+    expected = np.sqrt((len(WIDTHS) - 1) * without.var())
+    assert slope(None).error == pytest.approx(expected, rel=1e-6)
+
+
 def test_an_excess_that_does_not_shrink_breaks_the_collapse_and_is_measured():
     judgement = judge(SETTINGS, *synthetic(excess=0.06, seed_sd=0.004))
     assert verdicts(judgement)["loss curves collapse at constant D/N", "law"] == "violated"

@@ -49,6 +49,18 @@ def test_the_intervals_cover_the_truth(best):
     assert (covered / num >= 0.94).all()
 
 
+@pytest.mark.parametrize("num_points", [3, 5])
+def test_where_every_value_is_as_good_the_interval_begins_at_zero(num_points):
+    """The lower end is the best of many moves: by the t of one it lay above zero in one case of ten."""
+    random, num, above = np.random.default_rng(5), 2000, 0
+    x = OCTAVES[2 - num_points // 2 :][:num_points]
+    for _ in range(num):
+        others = random.normal(size=(2, 15)) * 0.005
+        sweep = Sweep(x, 0.8 + random.normal(size=(2, num_points)) * 0.005, *noise(others))
+        above += sweep.regret_interval(0.0)[0] > 0
+    assert above / num <= 0.05
+
+
 def test_the_noise_is_that_of_differences_within_seeds():
     random = np.random.default_rng(0)
     settings, levels = random.normal(size=(1, 4000)), np.array([[0.0], [5.0], [-3.0]])

@@ -39,9 +39,11 @@ from pipeline.experiments.laws.loss_curve_collapse.curves import (
     self_similar_from,
     spread,
     window_difficulty,
+    without_each_size,
 )
 from pipeline.experiments.sweep import crossing, log_slope
 from pipeline.experiments.verdict import Claim, Estimate
+from pipeline.fitting.laws import Law
 from pipeline.planning.run_spec import RunSpec
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.panel import panel
@@ -90,19 +92,27 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
         return _untested("The end points of the study do not determine an irreducible loss.")
     similar = self_similar_from(curves)
     shortest = similar / settings.start
-    rows = normalised(settings.bins, law, points, window_difficulty(runs, curves, similar), curves)
-    rows = rows.join(ladders(points, settings.same_ratio, shortest), on="run_id", maintain_order="left")
-    compared = rows.filter(pl.col("x") > settings.start)
-    inside = compared.filter(pl.col("D") >= shortest)
+
+    def curves_of(points: pl.DataFrame, law: Law) -> pl.DataFrame:
+        known = runs.filter(pl.col("width").is_in(points["width"].unique()))
+        rows = normalised(settings.bins, law, points, window_difficulty(known, curves, similar), curves)
+        return rows.join(ladders(points, settings.same_ratio, shortest), on="run_id", maintain_order="left")
+
+    def judged(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(pl.col("x") > settings.start, pl.col("D") >= shortest)
+
+    rows = curves_of(points, law)
+    compared, inside = rows.filter(pl.col("x") > settings.start), judged(rows)
     noise = overall_spread(inside, "reducible", CELL)
     if not noise > 0 or inside["ladder"].is_null().all():
         return _untested(
             f"No {FEWEST} sizes of one D/N were trained on {shortest:,.0f} tokens or more, or no size twice."
         )
     away = departures(compared, noise)
+    without = [judged(curves_of(fewer, own)) for fewer, own in without_each_size(points)]
     findings = [
-        _collapse(inside, LADDER, "constant D/N", shortest), *_shapes(inside), _joining(away, shortest),
-        _collapse(inside, FIXED_D, "fixed D", shortest),
+        _collapse(inside, without, LADDER, "constant D/N", shortest), *_shapes(inside, without),
+        _joining(away, shortest), _collapse(inside, without, FIXED_D, "fixed D", shortest),
     ]  # fmt: skip
     tables = {
         "curves": _shown(rows, LADDER),
@@ -136,8 +146,10 @@ def in_noise(rows: pl.DataFrame, groups: tuple[str, str]) -> float:
     return overall_spread(rows.drop_nulls(groups), "collapsed", groups) / overall_spread(rows, "reducible", CELL)
 
 
-def _collapse(inside: pl.DataFrame, groups: tuple[str, str], words: str, shortest: float) -> Finding:
-    ratio = jackknife(lambda rows: np.log(in_noise(rows, groups)), inside)
+def _collapse(
+    inside: pl.DataFrame, without: list[pl.DataFrame], groups: tuple[str, str], words: str, shortest: float
+) -> Finding:
+    ratio = jackknife(lambda rows: np.log(in_noise(rows, groups)), inside, without)
     apart = overall_spread(inside.drop_nulls(groups), "collapsed", groups)
     claim = Claim(f"loss curves collapse at {words}", "ln (sd of ln l over sizes / sd of ln (L - E) over seeds) <= 0",
                   QIU, "ln of a ratio", role="law" if groups == LADDER else "control",
@@ -156,13 +168,13 @@ def follows(rows: pl.DataFrame, groups: tuple[str, str]) -> float:
     return float((both["collapsed"] * both["predicted"]).sum() / (both["predicted"] ** 2).sum())
 
 
-def _shapes(inside: pl.DataFrame) -> list[Finding]:
+def _shapes(inside: pl.DataFrame, without: list[pl.DataFrame]) -> list[Finding]:
     found = []
     for groups, law, figure, words in (
         (FIXED_D, "shape of a loss curve, with size", "fixed", "At fixed D larger models have steeper curves:"),
         (FIXED_N, "shape of a loss curve, with tokens", "curves", "At fixed size longer runs have flatter curves:"),
     ):
-        slope = jackknife(lambda rows, groups=groups: follows(rows, groups), inside)
+        slope = jackknife(lambda rows, groups=groups: follows(rows, groups), inside, without)
         claim = Claim(law, "ln l = ln (1 + r x^-beta) - ln (1 + r)", QIU, "measured / predicted",
                       figure=f"loss_curve_collapse_{figure}")  # fmt: skip
         says = f"{words} their differences are {slope.value:.2f} times those of the law fitted to the end points alone."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -137,10 +137,22 @@ def overall_spread(rows: pl.DataFrame, column: str, groups: Sequence[str]) -> fl
     return float(np.sqrt((apart**2).mean())) if len(apart) else np.nan
 
 
-def jackknife(statistic: Callable[[pl.DataFrame], float], rows: pl.DataFrame) -> Estimate:
-    """`statistic` of all rows, with its standard error from leaving out one size after another."""
-    sizes = rows["N"].unique().sort()
-    left = np.array([statistic(rows.filter(pl.col("N") != size)) for size in sizes])
+def without_each_size(points: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, Law]]:
+    """The end points without one size after another, each with the law fitted to them; those that determine no law are
+    left out."""
+    for size in points["N"].unique().sort():
+        fewer = points.filter(pl.col("N") != size)
+        law = fitted_law(fewer)
+        if law is not None:
+            yield fewer, law
+
+
+def jackknife(
+    statistic: Callable[[pl.DataFrame], float], rows: pl.DataFrame, without: Sequence[pl.DataFrame]
+) -> Estimate:
+    """`statistic` of all rows, with its standard error from `without`: the rows without one size after another, each
+    normalised by the law of the sizes left, so that the error of E counts (Miller 1974, doi 10.1093/biomet/61.1.1)."""
+    left = np.array([statistic(fewer) for fewer in without])
     left = left[np.isfinite(left)]
     if len(left) < 2:
         return Estimate(statistic(rows), np.inf)

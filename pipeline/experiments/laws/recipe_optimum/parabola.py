@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import fdtri, stdtrit
 
 from pipeline.experiments.verdict import LEVEL
 
@@ -108,12 +108,15 @@ class Sweep:
 
     def regret_interval(self, x: float) -> tuple[float, float]:
         """The 95 % interval of `regret`: the largest over the sweep of both ends of the interval of what a move from x
-        saves, which is linear in the coefficients, so that it also holds where the regret is zero."""
+        saves, which is linear in the coefficients, so that it also holds where the regret is zero. The lower end takes
+        the best of all moves, so it wants Scheffe's band, in which all of them lie at once (1953, doi
+        10.1093/biomet/40.1-2.87); the upper end that of the one right move."""
         places = np.linspace(*self.x[self.fitted][[0, -1]], GRID)
         moves = np.stack([x - places, x * x - places * places])
         saved = self.coefficients[1:] @ moves
-        reach = self.quantile * np.sqrt(np.einsum("ik,ij,jk->k", moves, self.covariance, moves))
-        low, high = (max(0.0, float(np.max(side))) for side in (saved - reach, saved + reach))
+        error = np.sqrt(np.einsum("ik,ij,jk->k", moves, self.covariance, moves))
+        all_at_once = np.sqrt(2 * fdtri(2, self.freedom, LEVEL))
+        low, high = (max(0.0, float(np.max(saved + k * error))) for k in (-all_at_once, self.quantile))
         return float(np.expm1(low)), float(np.expm1(high))
 
     @property
