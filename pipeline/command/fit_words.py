@@ -50,6 +50,8 @@ def _compared(rows: list[dict[str, Any]] | None) -> str:
         for row in rows
     ]
     why = "chosen by rolling hold-out: of fewest parameters within one standard error of the least rms"
+    if not any(row["chosen"] for row in rows):
+        why = "none chosen: no law could be tested on held-out larger runs"
     return f"{aligned([head, *cells])}\n{why}"
 
 
@@ -144,7 +146,8 @@ def _frontier(found: dict[str, Any] | None) -> str:
     lines = []
     if found["a"] is not None:
         exponents = (f"{key} = {_with_interval(found[key], found[f'{key}_interval'], 4)}" for key in "ab")
-        lines.append("compute-optimal: N* ~ C^a, D* ~ C^b with " + ", ".join(exponents))
+        fixed = ", fixed by the form of the law" if found["a_interval"] is None and found["params_interval"] else ""
+        lines.append("compute-optimal: N* ~ C^a, D* ~ C^b with " + ", ".join(exponents) + fixed)
     if found.get("method"):
         lines.append(found["method"])
     if found["params"] is not None:

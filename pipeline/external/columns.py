@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import polars as pl
+
 from pipeline.external.table_file import Sheet
 from pipeline.fitting.laws import Law
 
@@ -81,8 +83,9 @@ def _small_letter(sheet: Sheet, letter: str) -> str | None:
 
 
 def _only(sheet: Sheet, letter: str, usual: list[str]) -> str | None:
-    """The one of these columns that holds anything. Raises ValueError where several do."""
-    found = [column for column in usual if sheet.frame[column].null_count() < len(sheet.frame)] or usual
+    """The one of these columns that holds a number. Raises ValueError where several do."""
+    numbers = {column: sheet.frame[column].cast(pl.Float64, strict=False) for column in usual}
+    found = [column for column, values in numbers.items() if values.null_count() < len(values)] or usual
     if len(found) > 1:
         which = " and ".join(repr(column) for column in found)
         raise ValueError(f"{sheet.name}: {which} may each be {letter} ({UNITS[letter]}); choose one by --{letter}")

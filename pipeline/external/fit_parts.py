@@ -70,9 +70,10 @@ def frontier(analysis: Analysis) -> dict[str, Any] | None:
         found["params_interval"] = (low, high)
         if a is not None:
             exponents = draws.size_exponent()
-            low, high = draws.interval(exponents, a)
-            found |= {"a_interval": (low, high), "b_interval": (1 - high, 1 - low)}
-            found["a_error"] = float(np.std(exponents, ddof=1))
+            if np.ptp(exponents) > 0:  # a form may fix it: then the runs say nothing of it, and no interval is known
+                low, high = draws.interval(exponents, a)
+                found |= {"a_interval": (low, high), "b_interval": (1 - high, 1 - low)}
+                found["a_error"] = float(np.std(exponents, ddof=1))
     return found
 
 

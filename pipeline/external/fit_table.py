@@ -72,10 +72,14 @@ def _law_table(table: RunTable, choice: Choice) -> tuple[dict[str, Any], np.ndar
     """(the result, predicted losses of the runs, nan of a refused fit)."""
     form, compared, cautions, quantile = form_of(choice.law), None, list(table.cautions), choice.holdout
     if choice.law == AUTO:
-        form, compared = chosen_law(table.runs, choice.estimator, choice.seed)
+        best, compared = chosen_law(table.runs, choice.estimator, choice.seed)
+        form = best or form
         if choice.published:
             choice.published.check(form)
-        cautions.append(Caution("chosen_law", "the law was chosen on these runs; intervals leave that out"))
+        text = "the law was chosen on these runs; intervals leave that out"
+        if best is None:
+            text = f"no law could be tested on held-out larger runs, so none was chosen; {form.name} was fitted"
+        cautions.append(Caution("chosen_law", text))
     analysis = analyse(
         form,
         table.runs,

@@ -13,15 +13,15 @@ CANDIDATES: tuple[type[Law], ...] = (Tied, Chinchilla, NoOffset, Kaplan, QForm)
 """Laws of N and D that need no further column."""
 
 
-def chosen_law(runs: Runs, estimator: Estimator, seed: int) -> tuple[type[Law], list[dict[str, Any]]]:
+def chosen_law(runs: Runs, estimator: Estimator, seed: int) -> tuple[type[Law] | None, list[dict[str, Any]]]:
     """(the law that predicts held-out larger runs best, of fewest parameters within one standard error; a row a law).
 
-    Chinchilla where no law could be tested. A row has the law, its parameters, objective, rms, BIC, held-out rms and
+    None where no law could be tested. A row has the law, its parameters, objective, rms, BIC, held-out rms and
     the error at the largest run; BIC stands beside the hold-out and does not choose.
     """
     entries = [scored(form, runs, estimator, 0, seed) for form in CANDIDATES]
     best = choose(entries)
-    form = best.fit.form if best else Chinchilla
+    form = best.fit.form if best else None
     rows = []
     for entry in entries:
         known = entry.fit.identified

@@ -92,7 +92,7 @@ def analyse(
         if enough_clusters(fitted, clusters):
             cluster_draws = bootstrap(fitted, clusters, num_resamples, seed, cluster_name)
         cautions += interval_cautions(fitted, cluster_draws or draws)
-    cautions += cluster_cautions(fitted, clusters)
+    cautions += cluster_cautions(fitted, runs, clusters)
     reason = ""
     if not refused:
         if rolling:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtrc
 
-from pipeline.fitting.estimators import Huber, robust_sd
+from pipeline.fitting.estimators import FAR_OUT, Huber, outlying, robust_sd
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, Fit
@@ -23,10 +23,6 @@ NARROW_RATIO = 4.0
 """D / N must span at least this factor for size and data to be told apart well (arXiv 2605.08541)."""
 COMPUTE_FACTOR = 2.0
 """C and 6 N D may differ by this factor: attention, embeddings and the head account for that much."""
-FAR_OUT = 5.0
-"""Residuals above the law by this many noise sds look like diverged runs."""
-FAR_OUT_LEAST = 0.03
-"""And by this much in ln L, so that tables without noise have none."""
 PLATEAU_LEVEL = 0.01
 LEAST = {"N": 1e3, "D": 1e4, "C": 6e7}
 """Parameters, tokens and FLOPs below which a run is of no language model: its units are others."""
@@ -160,10 +156,12 @@ def fit_cautions(fit: Fit, runs: Runs, num_cells: int) -> list[Caution]:
 
 
 def is_plateau(fit: Fit, runs: Runs, num_cells: int) -> bool:
-    """Whether the law explains no more of ln L than a constant does (F test at PLATEAU_LEVEL)."""
+    """Whether the law explains no more of ln L than a constant does (F test at PLATEAU_LEVEL), outliers of a robust fit
+    apart."""
+    weights = runs.weights * fit.inliers
     log_L = np.log(runs.L)
-    about_mean = log_L - np.average(log_L, weights=runs.weights)
-    whole, left = (float(np.sum(runs.weights * r**2)) for r in (about_mean, fit.residuals))
+    about_mean = log_L - np.average(log_L, weights=weights)
+    whole, left = (float(np.sum(weights * r**2)) for r in (about_mean, fit.residuals))
     if whole <= 1e-18 * len(runs):
         return True
     explained, spare = len(fit.theta) - 1, num_cells - len(fit.theta)
@@ -179,17 +177,19 @@ def _outlying(fit: Fit, runs: Runs) -> list[Caution]:
     residuals = fit.residuals
     if fit.estimator.kind == "l2":  # squares let an outlier pull the law to itself
         residuals = runs.fitted(fit.form, Huber()).residuals
-    spread = robust_sd(residuals, len(fit.theta))
-    far = np.flatnonzero(residuals > max(FAR_OUT * spread, FAR_OUT_LEAST))
+    far = np.flatnonzero(outlying(residuals, len(fit.theta)))
     if not len(far):
         return []
-    worst = far[np.argmax(residuals[far])]
+    worst = far[np.argmax(np.abs(residuals[far]))]
+    sides = {-1: "below", 1: "above", 0: "above or below"}
+    side = sides[int(np.sign(residuals[far]).mean())]
+    asked = "losses written down wrong?" if side == "below" else "diverged or unfinished runs left in?"
     return [
         Caution(
             "outlying_runs",
-            f"{len(far)} run{'s lie' if len(far) > 1 else ' lies'} more than {FAR_OUT:g} noise sds above the law, the "
+            f"{len(far)} run{'s lie' if len(far) > 1 else ' lies'} more than {FAR_OUT:g} noise sds {side} the law, the "
             f"worst (N = {runs.N[worst]:.4g}, D = {runs.D[worst]:.4g}, L = {runs.L[worst]:.4g}) by "
-            f"{100 * residuals[worst]:.3g} %: diverged or unfinished runs left in?",
+            f"{100 * residuals[worst]:.3g} %: {asked}",
         )
     ]
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.fitting.estimators import Estimator
-from pipeline.fitting.holdout import HoldOut
+from pipeline.fitting.estimators import Estimator, robust_sd
+from pipeline.fitting.holdout import HoldOut, holdout_advantage
 from pipeline.fitting.laws.law import Law
 from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import Fit
+from pipeline.fitting.tree_noise import TreeNoise
 from pipeline.fitting.validation import rolling_origin
 
 RESIDUAL_GATE = 0.05
@@ -92,11 +93,14 @@ def choose(entries: list[Scored], noise: float | None = None) -> Scored | None:
 def gate(fit: Fit, own: list[HoldOut], rivals: dict[str, list[HoldOut]], p: float | None = None) -> str:
     """Why exponents of this fit must not be printed, "" where nothing speaks against them.
 
-    Reasons: residuals above RESIDUAL_GATE; lack of fit against the noise between seeds (`p`) together with a rival that
-    predicts better; a rival form that predicts the same larger runs RIVAL_GATE times better.
+    Reasons: residuals above RESIDUAL_GATE, outliers of a robust fit apart; lack of fit against the noise between seeds
+    (`p`) together with a rival that predicts better; a rival form that predicts the same larger runs RIVAL_GATE times
+    better, by more than noise can do.
     """
-    if fit.rms > RESIDUAL_GATE:
-        return f"its rms residual of ln L is {100 * fit.rms:.3g} %, above {100 * RESIDUAL_GATE:g} %"
+    counted = fit.inliers
+    rms = float(np.sqrt(np.average(fit.residuals[counted] ** 2, weights=fit.points.weights[counted])))
+    if rms > RESIDUAL_GATE:
+        return f"its rms residual of ln L is {100 * rms:.3g} %, above {100 * RESIDUAL_GATE:g} %"
     for name, theirs in rivals.items():
         pairs = [(a, b) for a in own for b in theirs if a.threshold == b.threshold and a.until == b.until]
         if not pairs:
@@ -104,7 +108,7 @@ def gate(fit: Fit, own: list[HoldOut], rivals: dict[str, list[HoldOut]], p: floa
         mine, other = (
             float(np.sqrt(np.mean(np.concatenate([pair[side].error for pair in pairs]) ** 2))) for side in (0, 1)
         )
-        if mine > RIVAL_GATE * other and mine > 1e-6:
+        if mine > RIVAL_GATE * other and mine > 1e-6 and _beyond_noise(pairs):
             return (
                 f"{name} predicts held-out larger runs {mine / max(other, 1e-12):.3g} times better "
                 f"({100 * other:.3g} % against {100 * mine:.3g} % rms)"
@@ -112,3 +116,14 @@ def gate(fit: Fit, own: list[HoldOut], rivals: dict[str, list[HoldOut]], p: floa
         if p is not None and p < 1e-3 and mine > other:
             return f"it leaves a lack of fit (p = {p:.1e}) and {name} predicts larger runs better"
     return ""
+
+
+def _beyond_noise(pairs: list[tuple[HoldOut, HoldOut]]) -> bool:
+    """Whether the first of each pair has the larger mean square error by two sds of what noise does to the difference,
+    the noise being the least residual sd of the two fits. Origins share runs, so their sds are added, not squares."""
+    sums = np.zeros(2)
+    for mine, other in pairs:
+        sd = min(robust_sd(one.fit.residuals, len(one.fit.theta)) for one in (mine, other))
+        found = holdout_advantage(mine, other, TreeNoise.independent(sd, len(mine.test)))
+        sums += mine.weights.sum() * np.array(found)
+    return bool(sums[0] > 2 * sums[1])

@@ -21,6 +21,8 @@ FEWEST_LEVELS = 4
 """Sizes, and token counts, that a subset must keep before a law is said to hold on it."""
 CUTOFF_RUNS = 4_000
 """Of a table of more than LARGE runs, so many, evenly spaced, are refitted on each subset."""
+CUTOFF_STEPS = 120
+"""Steps of such a fit. A third of the subsets of a large study is so flat that it would take any number of them."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def cutoffs(
         np.tile(starts, (len(chosen), 1)),
         whole.estimator,
         np.repeat(weights, len(starts), axis=0),
+        max_steps=CUTOFF_STEPS,
     )
     objective = minima.objective.reshape(len(chosen), len(starts))
     theta = minima.theta.reshape(len(chosen), len(starts), -1)[np.arange(len(chosen)), objective.argmin(axis=1)]

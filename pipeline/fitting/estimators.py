@@ -17,6 +17,10 @@ TUNING = 1.345
 MAD_TO_SD = 1.4826
 """Standard deviation of a Gaussian over its median absolute deviation."""
 SMALLEST_DELTA = 1e-9
+FAR_OUT = 5.0
+"""Residuals of so many noise sds look like diverged or mistaken runs."""
+FAR_OUT_LEAST = 0.03
+"""And of so much in ln L, so that tables without noise have none."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,12 @@ def robust_sd(residuals: NDArray, num_parameters: int) -> float:
     size = np.sort(np.abs(residuals))
     left = size[min(num_parameters, len(size) - 1) :]
     return MAD_TO_SD * float(np.median(left))
+
+
+def outlying(residuals: NDArray, num_parameters: int) -> NDArray[np.bool_]:
+    """Which residuals (n,) of a robust fit lie FAR_OUT noise sds or more from the law on either side: runs that
+    diverged or ended early, or losses written down wrong."""
+    return np.abs(residuals) > max(FAR_OUT * robust_sd(residuals, num_parameters), FAR_OUT_LEAST)
 
 
 def Huber(delta: float | None = None) -> Estimator:

@@ -19,6 +19,8 @@ from pipeline.fitting.solver import FEWEST_FOR_INTERVALS, NUM_STARTS, Fit, log_g
 from pipeline.fitting.tree_noise import TreeNoise
 from pipeline.fitting.uncertainty import bootstrap
 
+LEAST_HALF_WIDTH = 1e-9
+"""Half an interval of ln L below which rounding decides what lies inside."""
 MOST_TRAINED, MOST_TESTED = 4_000, 500
 """Of more runs than this, so many are trained on (evenly spaced in order of N, D, L) and tested (in order of C)."""
 
@@ -77,8 +79,7 @@ class HoldOut:
     @property
     def inside(self) -> NDArray[np.bool_]:
         """Whether each held-out run lies in its 95 % prediction interval."""
-        measured = self.log_predicted + self.error
-        return (measured >= self.log_low) & (measured <= self.log_high)
+        return self.scaled_errors <= 1
 
     @property
     def coverage(self) -> float:
@@ -89,7 +90,7 @@ class HoldOut:
     def scaled_errors(self) -> NDArray[np.float64]:
         """|error| over the half width of the interval on its side: above 1 outside."""
         half = np.where(self.error > 0, self.log_high - self.log_predicted, self.log_predicted - self.log_low)
-        return np.abs(self.error) / np.maximum(half, 1e-300)
+        return np.abs(self.error) / np.maximum(half, LEAST_HALF_WIDTH)
 
 
 def compute_quantile(runs: Runs, quantile: float) -> float:

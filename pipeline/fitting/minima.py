@@ -17,8 +17,12 @@ from pipeline.fitting.starts import log_bounds
 
 BLOCK = 40_000
 """Values (problems times runs) worked on at once: arrays of that size stay in the cache."""
-FEW_STEPS = 12
-"""Steps after which what is not yet at a minimum is gathered into blocks of its own."""
+MOST_STEPS = 1000
+"""Steps of a fit: where exponents are small or E is near zero, valleys are curved and long."""
+FEW_STEPS, ROUND = 12, 120
+"""Steps after which what is not yet at a minimum is gathered into blocks of its own, at first and then."""
+WORTH_A_ROUND = 1e-4
+"""Relative decrease in a round without which a fit is given up: its valley is flat, as with a parameter to spare."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,13 @@ class Minima:
     objective: NDArray[np.float64]
     reached: NDArray[np.bool_]
 
+    def folded(self, num: int) -> Minima:
+        """The first `num` rows; where row num + i is lower than row i, that one in its place."""
+        more = len(self.objective) - num
+        rows = np.arange(num)
+        rows[:more] += np.where(self.objective[num:] < self.objective[:more], num, 0)
+        return Minima(self.theta[rows], self.objective[rows], self.reached[rows])
+
 
 def minimise(
     form: type[Law],
@@ -37,7 +48,7 @@ def minimise(
     estimator: Estimator,
     weights: NDArray | None = None,
     free: NDArray | None = None,
-    max_steps: int = 120,
+    max_steps: int = MOST_STEPS,
 ) -> Minima:
     """The minima reached from each start theta (R, k) with run weights (R, n), None for those of the points.
 
@@ -51,13 +62,15 @@ def minimise(
     theta, objective, reached = theta.copy(), np.full(len(theta), np.inf), np.zeros(len(theta), bool)
     todo, steps = np.arange(len(theta)), min(FEW_STEPS, max_steps)
     while len(todo) and max_steps > 0:
+        before = objective.copy()
         for block, seen, w in _blocks(todo, points, weights):
             problem = Problem(form, seen, estimator, low, high, free)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step too far is refused anyway
                 theta[block], objective[block], reached[block] = solve(problem, theta[block], w, steps)
         max_steps -= steps
         # The few that need many steps go on together: a block of a few rows would cost as much as a full one.
-        todo, steps = todo[~reached[todo]], max_steps
+        falling = before[todo] - objective[todo] > WORTH_A_ROUND * objective[todo]
+        todo, steps = todo[~reached[todo] & falling], min(ROUND, max_steps)
     return Minima(theta, objective, reached)
 
 

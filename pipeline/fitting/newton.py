@@ -20,6 +20,8 @@ from pipeline.fitting.points import Points
 
 FLAT = 1e-13
 """Relative decrease still promised by a step below which a minimum counts as reached."""
+ROUNDING = 4 * float(np.finfo(float).eps)
+"""What rounding leaves unknown of a residual, in parts of what was measured or of 1."""
 LONGEST_STEP = 2.0
 """Largest change of any theta in one step."""
 SHORTER, SHORTEST = 0.3, 0.05
@@ -40,6 +42,17 @@ class Problem:
     def objective(self, theta: NDArray, w: NDArray) -> NDArray:
         """sum w rho, shape (R,)."""
         return np.sum(w * self.estimator.rho(self.residuals(theta)), axis=1)
+
+    def rounding(self, value: NDArray, w: NDArray) -> NDArray:
+        """What rounding leaves unknown of objectives `value` (R,), shape (R,): sum w |rho'| s, s that of a residual,
+        by |rho'| <= 2 rho^(1/2) and, for Huber, |rho'| <= delta."""
+        target = self.points.log_L if self.estimator.space == "log" else np.exp(self.points.log_L)
+        s = ROUNDING * np.maximum(np.abs(target), 1.0)
+        squares = np.sum(w * s**2, axis=1)
+        sloped = 2 * np.sqrt(value * squares)
+        if self.estimator.delta is not None:
+            sloped = np.minimum(sloped, self.estimator.delta * np.sum(w * s, axis=1))
+        return sloped + squares
 
     def residuals(self, theta: NDArray) -> NDArray:
         """Measured less predicted, shape (R, n)."""
@@ -83,9 +96,10 @@ def descend(problem: Problem, theta: NDArray, w: NDArray, max_steps: int) -> tup
         step, promised, sound = _step(
             problem, theta[todo], gradient[todo], matrix[todo], damping[todo, None] * scale[todo]
         )
-        flat[todo] = (promised <= FLAT * value[todo] + 1e-28) & (damping[todo] <= 1e-2) & sound
-        trial = np.clip(theta[todo] + length[todo, None] * step, low, high)
         shared = w if len(w) == 1 else w[todo]
+        unknown = FLAT * value[todo] + problem.rounding(value[todo], shared)
+        flat[todo] = (promised <= unknown) & (damping[todo] <= 1e-2) & sound
+        trial = np.clip(theta[todo] + length[todo, None] * step, low, high)
         new_value, new_gradient, new_matrix = problem.expand(trial, shared, reweighted=False)
         better = (new_value < value[todo]) & sound
         took, refused = todo[better], todo[~better]

@@ -74,9 +74,9 @@ class Points:
         return len(self.log_L)
 
     @property
-    def least_loss(self) -> float:
-        """The smallest measured loss, nats/token."""
-        return float(np.exp(self.log_L.min()))
+    def typical_loss(self) -> float:
+        """The median measured loss, nats/token: unlike the smallest, one wrong run does not move it."""
+        return float(np.exp(np.median(self.log_L)))
 
     @property
     def cell(self) -> NDArray[np.int64]:

@@ -89,7 +89,9 @@ class Predictor:
     def of(cls, draws: Bootstrap, noise_sd: float, trusted: Trust | None, runs: Runs) -> Predictor:
         """The predictor of a resampled fit to `runs`, with what its rolling hold-out says."""
         widening = trusted.factor if trusted else 1.0
-        ranges = ((float(values.min()), float(values.max())) for values in (runs.C, runs.N, runs.D))
+        # A prediction's C is 6 N D, whatever else the table may count as compute.
+        C = FLOPS_PER_PARAMETER_TOKEN * runs.N * runs.D
+        ranges = ((float(values.min()), float(values.max())) for values in (C, runs.N, runs.D))
         return cls(draws.form, draws.estimate, draws.theta, draws.freedom, noise_sd, widening, *ranges)
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.fitting.estimators import L2, Estimator, Huber
+from pipeline.fitting.estimators import L2, Estimator, Huber, outlying
 from pipeline.fitting.laws.jets import variables
 from pipeline.fitting.laws.law import Law, log_losses
 from pipeline.fitting.minima import Minima, minimise
@@ -30,10 +30,14 @@ NARROWEST_RATIO = 2.0
 """Factor that D / N must span: below it the difference of two exponents rests on noise."""
 FEWEST_SPARE = 1
 """Distinct (N, D) beyond the number of parameters without which a fit is an interpolation and nothing is said."""
+MOST_OUTLYING = 0.1
+"""The largest share of runs that may be left out as outliers."""
 FEWEST_FOR_INTERVALS = 3
 """Distinct (N, D) beyond the number of parameters that an interval needs."""
 LOOK = 1_000
 ADAPTATIONS = 30
+FRESH = 3
+"""Starts from which an adapted estimator begins anew, beside the minima of squares."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ class Fit:
     def rms(self) -> float:
         """Root mean square of ln L - ln Lhat over the runs, weighted as in the fit."""
         return float(np.sqrt(np.average(self.residuals**2, weights=self.points.weights)))
+
+    @property
+    def inliers(self) -> NDArray[np.bool_]:
+        """The runs (n,) that say whether the law describes the table: of a robust estimator those that are not
+        `outlying`. All, where these are more than MOST_OUTLYING of the runs: then it is the law that misses."""
+        out = outlying(self.residuals, len(self.theta))
+        robust = self.estimator.kind != "l2" and out.mean() <= MOST_OUTLYING
+        return ~out if robust else np.ones_like(out)
 
     @property
     def max(self) -> float:
@@ -127,7 +139,9 @@ def fit_points(form: type[Law], points: Points, estimator: Estimator, num_starts
     minima = minimise(form, look, starts, L2 if estimator.adaptive else estimator)
     if estimator.adaptive:
         estimator = _adapt(form, look, minima.theta[np.argmin(minima.objective)], estimator)
-        minima = minimise(form, look, minima.theta, estimator)
+        # The best starts also from where they are: one wrong run may have drawn the minima of squares to itself.
+        again = np.concatenate([minima.theta, starts[:FRESH]])
+        minima = minimise(form, look, again, estimator).folded(len(starts))
     agreeing = _agreeing(minima.objective, len(look), estimator)
     order = np.argsort(minima.objective, kind="stable")
     elsewhere = minima.theta[[index for index in order if not agreeing[index]][:1]]

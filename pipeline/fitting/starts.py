@@ -47,12 +47,12 @@ def starting_points(form: type[Law], points: Points, num_starts: int) -> NDArray
 
 
 def log_bounds(form: type[Law], points: Points) -> tuple[NDArray, NDArray]:
-    """(low, high) of centred theta; amplitudes are bounded in multiples of the least measured loss."""
+    """(low, high) of centred theta; amplitudes are bounded in multiples of the median measured loss."""
     low, high = [], []
     for name in form.parameters():
         bounds = np.array(form.limits[name])
         if form.signs.get(name) != "any":
-            bounds = np.log(bounds * (points.least_loss if name in form.scaled else 1.0))
+            bounds = np.log(bounds * (points.typical_loss if name in form.scaled else 1.0))
         low.append(bounds[0])
         high.append(bounds[1])
     return np.array(low), np.array(high)

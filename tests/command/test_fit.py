@@ -113,6 +113,23 @@ def test_the_law_that_predicts_larger_runs_is_chosen_and_said_to_be(fit_of):
     assert "chinchilla (chosen)" in straight.out
 
 
+def test_where_no_law_can_be_tested_none_is_said_to_be_chosen(fit_of):
+    N, D = design(40)
+    found = fit_of(table(N, D * 0 + 1e9, loss(N, D)), "--law", "auto")
+    assert not any(row["chosen"] for row in found.json["compared"])
+    assert "(chosen)" not in found.out
+    assert "none chosen" in found.out
+    (said,) = [one["text"] for one in found.json["warnings"] if one["name"] == "chosen_law"]
+    assert said.startswith("no law could be tested")
+
+
+def test_an_exponent_that_the_form_fixes_has_no_interval(fit_of):
+    N, D = design(80)
+    found = fit_of(table(N, D, loss(N, D) * noise(80, 0.003)), "--law", "tied")
+    assert (found.json["frontier"]["a"], found.json["frontier"]["a_interval"]) == (0.5, None)
+    assert "a = 0.5, b = 0.5, fixed by the form of the law" in found.out
+
+
 @pytest.mark.parametrize("estimator", ["huber", "l1", "l2", "l2-linear", "asymmetric"])
 def test_every_estimator_names_itself_and_finds_exact_runs(fit_of, estimator):
     N, D = design()

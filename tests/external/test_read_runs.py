@@ -142,6 +142,11 @@ def test_columns_that_are_not_clear(tmp_path, header, words):
         read(tmp_path / "runs.csv")
 
 
+def test_a_column_of_words_is_no_candidate(tmp_path):
+    (tmp_path / "runs.csv").write_text("param_count,params,D,L\nkaplan,1000000,2e7,3.5\nall,2e6,4e7,3.25\n")
+    assert read(tmp_path / "runs.csv").columns["N"] == "params"
+
+
 @pytest.mark.parametrize(
     ("header", "columns"),
     [

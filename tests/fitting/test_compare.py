@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.fitting.analysis import analyse
-from pipeline.fitting.compare import bic, choose, scored
+from pipeline.fitting.compare import RIVAL_GATE, bic, choose, gate, scored
 from pipeline.fitting.estimators import L1, L2, Huber
 from pipeline.fitting.laws import Chinchilla, QForm, Tied
 from pipeline.fitting.runs import Runs
@@ -84,3 +84,55 @@ def test_the_gaussian_criterion_is_that_of_its_likelihood():
     log_likelihood = -0.5 * len(N) * (np.log(2 * np.pi * sd**2) + 1)
     constant = len(N) * (np.log(2 * np.pi) + 1)
     assert bic(found) + constant == pytest.approx(-2 * log_likelihood + 6 * np.log(len(N)))
+
+
+@pytest.mark.parametrize(("share", "offset"), [(0.02, 0.5), (0.05, 1.5)])
+def test_gross_outliers_refuse_no_robust_fit(share, offset):
+    """They are named, and neither the gate nor the plateau test counts them; least squares are refused as before."""
+    N, D = (part.ravel() for part in np.meshgrid(np.geomspace(3e7, 1e10, 10), np.geomspace(1e9, 3e11, 12)))
+    random = np.random.default_rng(0)
+    truth = Chinchilla(1.82, 482.0, 0.348, 2085.0, 0.366)
+    L = truth.loss(N, D) * np.exp(0.004 * random.standard_normal(len(N)))
+    out = random.choice(len(N), round(share * len(N)), replace=False)
+    L[out] += offset
+    found = analyse(Chinchilla, Runs.of(N, D, L), Huber(), 50, 0)
+    assert found.answered, found.status
+    assert found.fit.law.alpha == pytest.approx(truth.alpha, abs=0.02)
+    (named,) = [one.text for one in found.cautions if one.name == "outlying_runs"]
+    assert named.startswith(f"{len(out)} run")
+
+
+def test_a_loss_that_is_too_low_is_named():
+    N, D, _ = study("S5")
+    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * np.random.default_rng(0).standard_normal(len(N)))
+    L[3] *= 0.5
+    (named,) = [
+        one.text
+        for one in analyse(Chinchilla, Runs.of(N, D, L), Huber(), 50, 0).cautions
+        if one.name == "outlying_runs"
+    ]
+    assert "below the law" in named
+    assert f"L = {L[3]:.4g}" in named
+
+
+def test_a_law_with_many_outliers_is_refused():
+    N, D, _ = study("S5")
+    L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * np.random.default_rng(0).standard_normal(len(N)))
+    L[::4] *= 1.5
+    assert analyse(Chinchilla, Runs.of(N, D, L), Huber(), 0, 0).status == "refused:gate_failed"
+
+
+def test_a_rival_refuses_the_true_law_only_beyond_noise():
+    """Three isoFLOP budgets of five sizes: in some of these studies the q-form predicts twice as well by chance."""
+    truth = Chinchilla(1.82, 482.0, 0.348, 2085.0, 0.366)
+    C = np.repeat([1e19, 1e20, 1e21], 5)
+    N = truth.optimal_size(C) * np.tile([0.25, 0.5, 1.0, 2.0, 4.0], 3)
+    D = C / 6 / N
+    lucky = 0
+    for seed in range(40):
+        noise = 0.003 * np.random.default_rng(seed).standard_normal(len(N))
+        runs = Runs.of(N, D, truth.loss(N, D) * np.exp(noise))
+        own, rival = (scored(form, runs, Huber(), 0, 0) for form in (Chinchilla, QForm))
+        lucky += own.held_out > RIVAL_GATE * rival.held_out
+        assert gate(own.fit, own.origins, {"q_form": rival.origins}) == "", seed
+    assert lucky

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.fitting.estimators import L2, Huber
+from pipeline.fitting.estimators import L2, L2_LINEAR, Huber
 from pipeline.fitting.holdout import compute_quantile, hold_out, holdout_advantage
 from pipeline.fitting.laws import Chinchilla, QForm
 from pipeline.fitting.runs import Runs
@@ -122,3 +122,11 @@ def test_the_rest_of_a_large_table_is_fitted_from_the_whole_as_from_scratch():
         law = runs.subset(~left).fitted(Chinchilla, L2).law
         assert one.num_runs == left.sum()
         assert one.rms == pytest.approx(np.sqrt(np.mean(np.log(L[left] / law.loss(N[left], D[left])) ** 2)), rel=1e-6)
+
+
+def test_rounding_widens_no_interval():
+    """Held-out errors of a table without noise are rounding, and so are its intervals."""
+    N, D, _ = study("S5")
+    for scale in (1.0, 1e4):
+        origins = rolling_origin(Chinchilla, Runs.of(N, D, scale * ADDITIVE_TRUTH.loss(N, D)), L2_LINEAR, 50, 0)
+        assert (trust(origins).factor, trust(origins).coverage) == (1.0, 1.0)

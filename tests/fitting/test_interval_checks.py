@@ -9,9 +9,12 @@ from pipeline.external.published import Published, beside
 from pipeline.fitting.estimators import Huber
 from pipeline.fitting.interval_checks import cluster_cautions, enough_clusters, interval_cautions
 from pipeline.fitting.laws import Chinchilla
+from pipeline.fitting.runs import Runs
 from pipeline.fitting.solver import fit
 from pipeline.fitting.uncertainty import bootstrap
 from tests.fitting.measured_studies import ADDITIVE_TRUTH, study
+
+RUNS = Runs.of(*study("S5"))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,31 @@ def test_clusters_need_three_more_than_parameters(fitted):
     for number, enough in ((k, False), (k + 2, False), (k + 3, True)):
         clusters = np.arange(n) % number
         assert enough_clusters(fitted, clusters) is enough
-        assert [one.name for one in cluster_cautions(fitted, clusters)] == ([] if enough else ["few_clusters"])
+        assert [one.name for one in cluster_cautions(fitted, RUNS, clusters)] == ([] if enough else ["few_clusters"])
     assert not enough_clusters(fitted, None)
-    assert cluster_cautions(fitted, None) == []
+    assert cluster_cautions(fitted, RUNS, None) == []
+
+
+@pytest.mark.parametrize(("shared", "told"), [(0.005, (18, 20)), (0.0, (0, 1))])
+def test_runs_of_one_size_that_are_alike_are_told_unless_clusters_are_named(shared, told):
+    """Twenty studies; without a shared offset one in a hundred would be told."""
+    N, D = (part.ravel() for part in np.meshgrid(np.geomspace(3e7, 1e10, 6), np.geomspace(1e9, 3e11, 5)))
+    size, count = np.unique(N, return_inverse=True)[1], 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        noise = shared * random.standard_normal(6)[size] + 0.002 * random.standard_normal(30)
+        runs = Runs.of(N, D, Chinchilla(1.8, 480.0, 0.35, 2100.0, 0.37).loss(N, D) * np.exp(noise))
+        one = runs.fitted(Chinchilla, Huber())
+        names = [caution.name for caution in cluster_cautions(one, runs, None)]
+        count += names == ["alike_within_size"]
+        assert cluster_cautions(one, runs, np.arange(30)) == []
+    assert told[0] <= count <= told[1]
+
+
+def test_refits_that_did_not_end_are_told(fitted):
+    draws = bootstrap(fitted, np.arange(len(fitted.points)), 100, 0)
+    assert "unreached_resamples" not in [one.name for one in interval_cautions(fitted, draws)]
+    some = replace(draws, unreached=7)
+    assert "7 of 100 refits" in next(
+        one.text for one in interval_cautions(fitted, some) if one.name == "unreached_resamples"
+    )

@@ -111,3 +111,11 @@ def test_nonsense_is_refused(found):
     flat = analyse(SaturatingN, Runs.of(N, D, 1.0 + 50 / N**0.4), L2, 50, 0).predictor
     with pytest.raises(ValueError, match="law: saturating_N has no size of least loss"):
         flat.budget(1e13)
+
+
+def test_compute_is_counted_as_six_N_D_whatever_the_table_counts():
+    runs = noisy(ADDITIVE_TRUTH)
+    counted = Runs.of(runs.N, runs.D, runs.L, 1.7 * runs.C)
+    predictor = analyse(Chinchilla, counted, Huber(), 50, 0).predictor
+    largest = np.argmax(runs.N * runs.D)
+    assert predictor.at(runs.N[largest], runs.D[largest]).extrapolation == pytest.approx(1.0)

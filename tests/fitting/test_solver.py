@@ -248,3 +248,44 @@ def test_estimators_are_named_and_refuse_nonsense():
     ):
         with pytest.raises(ValueError, match=message):
             estimator_named(name, delta)
+
+
+@pytest.mark.parametrize("estimator", [Huber(), Huber(1e-3), L1], ids=lambda estimator: estimator.text)
+@pytest.mark.parametrize("factor", [0.5, 2.0, 4.0])
+def test_one_wrong_loss_moves_no_robust_fit(estimator, factor):
+    """Neither does it bound E, when it is the least of all, nor draw the starts to itself."""
+    N, D, _ = study("S5")
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        L = ADDITIVE_TRUTH.loss(N, D) * np.exp(0.003 * random.standard_normal(len(N)))
+        clean = fit(Chinchilla, N, D, L, estimator)
+        L[random.integers(len(N))] *= factor
+        found = fit(Chinchilla, N, D, L, estimator)
+        assert found.status == "converged"
+        assert found.law.alpha == pytest.approx(clean.law.alpha, rel=0.1)
+        assert found.law.loss(2 * N.max(), 2 * D.max()) == pytest.approx(
+            clean.law.loss(2 * N.max(), 2 * D.max()), rel=0.02
+        )
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.05, 0.05), (0.05, 0.3), (0.03, 0.8)])
+@pytest.mark.parametrize("E", [0.0, 1.7])
+def test_curved_valleys_are_followed_to_their_end(alpha, beta, E):
+    """Small exponents take hundreds of steps; with E = 0 it ends on the edge of its range, the rest at the truth."""
+    N, D = (part.ravel() for part in np.meshgrid(np.geomspace(3e7, 1e10, 6), np.geomspace(1e9, 3e11, 5)))
+    L = E + (N / N.mean()) ** -alpha + 0.7 * (D / D.mean()) ** -beta
+    found = fit(Chinchilla, N, D, L)
+    assert found.status == ("converged" if E else "bound:E")
+    assert found.law.alpha == pytest.approx(alpha, rel=1e-3)
+    assert found.law.beta == pytest.approx(beta, rel=1e-3)
+
+
+@pytest.mark.parametrize("sd", [1e-6, 1e-5, 1e-4])
+@pytest.mark.parametrize("estimator", [Huber(), L2, L2_LINEAR], ids=lambda estimator: estimator.text)
+def test_precise_tables_end_at_their_minimum(estimator, sd):
+    """Rounding of the objective, not its size alone, says when a step promises nothing."""
+    N, D = (part.ravel() for part in np.meshgrid(np.geomspace(3e7, 1e10, 3), np.geomspace(1e9, 3e11, 5)))
+    for seed in range(20):
+        noise = np.exp(sd * np.random.default_rng(seed).standard_normal(len(N)))
+        L = 100 * Chinchilla(1.8, 480.0, 0.35, 2100.0, 0.37).loss(N, D) * noise
+        assert fit(Chinchilla, N, D, L, estimator).status == "converged", seed

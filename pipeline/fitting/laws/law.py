@@ -24,19 +24,18 @@ EXPONENT = (0.01, 4.0)
 MAP_EXPONENT = (0.05, 1.2)
 """Exponents of the starting map."""
 AMPLITUDE = (1e-6, 1e3)
-"""Terms at the centre of the runs are sought in this range, in multiples of the least measured loss."""
+"""Terms at the centre of the runs are sought in this range, in multiples of the median measured loss."""
 COARSE = 201
 """Sizes at which the search for an optimum first looks."""
 OFFSET = (1e-4, 1.05)
-"""The irreducible loss E is sought in this range, in multiples of the least measured loss, which noise may have put
-below E."""
+"""The irreducible loss E is sought in this range, in multiples of the median measured loss; the least may be wrong."""
 
 
 @dataclass(frozen=True)
 class Law:
     """A law's common face; a subclass adds its parameters as fields, its formula and its source.
 
-    `limits` bounds each parameter in centred units (amplitudes in multiples of the least measured loss where `scaled`
+    `limits` bounds each parameter in centred units (amplitudes in multiples of the median measured loss where `scaled`
     names them); `map_ranges` the nonlinear parameters of the starting map; `columns` the columns it needs beside N and
     D; `levels` how many distinct values of N and D identify it.
     """
