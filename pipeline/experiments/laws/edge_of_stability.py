@@ -220,15 +220,16 @@ def _settles(at: pl.DataFrame, law: str, formula: str, control: str = "", reache
 
 def _end(rows: pl.DataFrame, x: str, y: str, level: float, predicted: float, law: str, formula: str, source: str,
          figure: str, says: str) -> Finding:  # fmt: skip
-    """Where y crosses `level`: found for each seed, then the geometric mean over seeds."""
-    found = [crossing(own[x], own[y], level) for _, own in rows.group_by("seed", maintain_order=True)]
-    found = [(place, *bracket) for place, bracket in found if place is not None]
+    """Where y crosses `level`, found for each seed; the geometric mean over the seeds that meet it."""
+    ends = [crossing(own[x], own[y], level) for _, own in rows.group_by("seed", maintain_order=True)]
+    met, places = [(place, *bracket) for place, bracket in ends if place is not None], [place for place, _ in ends]
     claim = Claim(f"edge of stability: {law}", formula, source, role="boundary", figure=f"{NAME}_{figure}")
-    if not found:
-        return claim.located([], None, predicted, 1.25, "No seed met this end of the regime.")
-    place, low, high = np.exp(np.log(found).mean(axis=0))
-    says = f"{says.format(place)} (mean of {len(found)} seeds); predicted {predicted:g}."
-    return claim.located([place], (low, high), predicted, 1.25, says, [Regime(x, "", None, low, high, predicted)])
+    if not met:
+        return claim.located(places, None, predicted, 1.25, "No seed met this end of the regime.")
+    place, low, high = np.exp(np.log(met).mean(axis=0)).tolist()
+    says = f"{says.format(place)}, the mean of {len(met)} of {len(ends)} seeds; predicted {predicted:g}."
+    regime = [Regime(x, "", None, low, high, predicted)]
+    return claim.located(places, (low, high), predicted, 1.25, says, regime)
 
 
 def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> list[Figure]:

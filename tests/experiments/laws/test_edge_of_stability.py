@@ -1,13 +1,14 @@
 """Edge of stability: the sharpness against the dense Hessian and finite differences; every verdict that can occur."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from pipeline.experiments.laws.edge_of_stability import problem, sharpness, slope
+from pipeline.experiments.laws.edge_of_stability import judge, problem, sharpness, slope
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
-QUICK = {"seeds": [0, 1], "start_seeds": [0, 1, 2], "time": 150.0, "small_rate": 0.07, "rates": [0.08, 0.12, 0.2],
+QUICK = {"seeds": [0, 1, 2], "start_seeds": [0, 1, 2], "time": 150.0, "small_rate": 0.07, "rates": [0.08, 0.12, 0.2],
          "multiples": [0.9, 1.0, 1.2, 1.8, 2.4], "heavy_rates": [0.12, 0.16]}  # fmt: skip
 EASY = {"seeds": [0, 1], "start_seeds": [0, 1], "num_points": 48, "time": 32.0, "small_rate": 0.06,
         "rates": [0.07, 0.08], "wide": 32, "multiples": [0.9, 2.4], "heavy_points": 48, "heavy_scale": 1.0,
@@ -22,6 +23,12 @@ def tried():
 @pytest.fixture(scope="module")
 def easy():
     return try_law("edge_of_stability", **EASY)
+
+
+def finding(tried, runs, law):
+    """The one finding of that law if the runs had been these."""
+    (found,) = (one for one in judge(tried.settings, runs, tried.curves).findings if one.law == law)
+    return found
 
 
 @pytest.fixture(scope="module", params=[0, 200], ids=["start", "trained"])
@@ -88,6 +95,16 @@ def test_heavy_ball_on_a_task_that_is_soon_learned_overshoots_and_violates_the_l
     found = easy.finding("sharpness settles at the edge: heavy ball")
     assert found.verdict == "violated"
     assert found.measured < 0.9
+
+
+def test_an_end_that_some_seeds_never_meet_does_not_hold_on_the_others(tried):
+    whole = tried.finding("edge of stability: unstable from the start", "boundary")
+    assert (whole.verdict, whole.interval_kind) == ("holds", "confidence")
+    assert "the mean of 3 of 3 seeds" in whole.statement
+    stable = pl.when(kind="start", seed=2).then(pl.lit("finished")).otherwise(pl.col("status"))
+    part = finding(tried, tried.runs.with_columns(status=stable), "edge of stability: divergence")
+    assert part.verdict == "undetermined"
+    assert "the mean of 2 of 3 seeds" in part.statement
 
 
 def test_the_same_run_gives_the_same_bits(easy):
