@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.experiments.laws.edge_of_stability import judge, problem, sharpness, slope
+from pipeline.experiments.laws.edge_of_stability.findings import settles
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
 QUICK = {"seeds": [0, 1, 2], "start_seeds": [0, 1, 2], "time": 150.0, "small_rate": 0.07, "rates": [0.08, 0.12, 0.2],
@@ -105,6 +106,55 @@ def test_an_end_that_some_seeds_never_meet_does_not_hold_on_the_others(tried):
     part = finding(tried, tried.runs.with_columns(status=stable), "edge of stability: divergence")
     assert part.verdict == "undetermined"
     assert "the mean of 2 of 3 seeds" in part.statement
+
+
+def past_the_edge(tried, method="gradient descent"):
+    """(seed, rate) of the runs that the law is about."""
+    settled = tried.judgement.tables["edge"].filter(fate="settled", method=method)
+    return settled.select("seed", "rate").rows()
+
+
+def at(seed, rate):
+    return (pl.col("kind") == "edge") & (pl.col("seed") == seed) & (pl.col("rate") == rate) & (pl.col("momentum") == 0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_run_that_diverges_past_the_edge_violates_the_law_whatever_the_others_do(tried, known):
+    law, (*_, last) = "sharpness settles at the edge: gradient descent", past_the_edge(tried)
+    edit = {"status": pl.when(at(*last)).then(pl.lit("diverged")).otherwise(pl.col("status"))}
+    if not known:
+        edit |= {name: pl.when(~at(*last)).then(name) for name in ("ratio", "low", "high", "before", "rises")}
+    found = finding(tried, tried.runs.with_columns(**edit), law)
+    assert found.verdict == "violated"
+    assert "Of 5 runs past the edge 1 diverged and 0 gave no value" in found.statement
+    (regime,) = found.regime
+    assert regime.high < regime.broke_at == tried.judgement.tables["edge"].filter(seed=last[0], rate=last[1])["rho"][0]
+
+
+@pytest.mark.parametrize("edit", ["removed", "without a ratio"])
+def test_the_law_does_not_hold_without_a_seed_that_crossed_the_edge(tried, edit):
+    law, (*_, last) = "sharpness settles at the edge: gradient descent", past_the_edge(tried)
+    left = {"removed": tried.runs.filter(~at(*last).fill_null(False)),
+            "without a ratio": tried.runs.with_columns(ratio=pl.when(~at(*last)).then("ratio"))}[edit]  # fmt: skip
+    found = finding(tried, left, law)
+    assert found.verdict == "undetermined"
+    assert "Of 5 runs past the edge 0 diverged and 1 gave no value" in found.statement
+
+
+@pytest.mark.parametrize(("num_lost", "verdict"), [(0, "holds"), (2, "holds"), (3, "undetermined")])
+def test_the_law_does_not_hold_on_less_than_half_of_the_runs(num_lost, verdict):
+    fates = ["unknown"] * num_lost + ["settled"] * (4 - num_lost)
+    rows = [(seed, 1.1 + rank, fate, 1 + 0.001 * seed) for seed in range(3) for rank, fate in enumerate(fates)]
+    past = pl.DataFrame(rows, ["seed", "rho", "fate", "ratio"], orient="row")
+    assert settles(past, "law", "formula").verdict == verdict
+
+
+def test_a_seed_without_its_run_at_the_small_rate_cannot_be_placed_and_leaves_the_law_undetermined(tried):
+    placed = tried.runs.filter(~((pl.col("kind") == "small_rate") & (pl.col("seed") == 2)))
+    for law in ("sharpness settles at the edge: gradient descent", "edge of stability: the edge is met"):
+        assert finding(tried, placed, law).verdict == "undetermined"
+    started = tried.runs.filter(~((pl.col("kind") == "start") & (pl.col("seed") == 2)))
+    assert finding(tried, started, "edge of stability: divergence").verdict == "undetermined"
 
 
 def test_the_same_run_gives_the_same_bits(easy):

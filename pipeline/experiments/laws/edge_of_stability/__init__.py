@@ -26,17 +26,17 @@ import polars as pl
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from pipeline.experiments.experiment import Finding, Judgement, Regime, RunContext, RunResult, StudyFacts
+from pipeline.experiments.experiment import Judgement, RunContext, RunResult, StudyFacts
 from pipeline.experiments.law import Dials, Seeds, law_run, one_thread, result, torch
-from pipeline.experiments.sweep import crossing, mean_over_seeds
-from pipeline.experiments.verdict import Claim, over_seeds
+from pipeline.experiments.laws.edge_of_stability.findings import CATAPULT, COHEN, NAME, end_of, fate, ratio, settles
+from pipeline.experiments.sweep import mean_over_seeds
+from pipeline.experiments.verdict import Claim
 from pipeline.planning.run_spec import RunSpec
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.panel import panel
 
 TITLE = "Edge of stability"
-COHEN, CATAPULT = "Cohen et al. 2021, arXiv 2103.00065", "Lewkowycz et al. 2020, arXiv 2003.02218"
-NAME, PLAIN, HEAVY = "edge_of_stability", "gradient descent", "heavy ball"
+PLAIN, HEAVY = "gradient descent", "heavy ball"
 Sweep = Annotated[list[PositiveFloat], Field(min_length=2)]
 
 
@@ -173,63 +173,46 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
     """The ratio at the edge with momentum and without, the three boundaries, and what lies below the edge."""
     blank = pl.DataFrame(schema=dict.fromkeys(("ratio", "low", "high", "growth"), pl.Float64))
     runs = pl.concat([blank, runs], how="diagonal")
+    methods = pl.DataFrame({"momentum": [0.0, settings.momentum], "rate": [settings.rates, settings.heavy_rates]})
+    planned = pl.DataFrame({"seed": settings.seeds}).join(methods.explode("rate"), how="cross")
     flow = runs.filter(kind="small_rate").select("seed", "momentum", s_gf="top", s0="initial")
-    edge = runs.filter(kind="edge").join(flow, on=["seed", "momentum"]).select(
+    edge = planned.join(flow, on=["seed", "momentum"], how="left").join(
+        runs.filter(kind="edge"), on=["seed", "momentum", "rate"], how="left"
+    ).select(
         "seed", "rate", "ratio", "low", "high", "before", "rises", risen=(pl.col("rises") > 0).cast(pl.Float64),
         method=pl.when(pl.col("momentum") > 0).then(pl.lit(HEAVY)).otherwise(pl.lit(PLAIN)),
         rho=pl.col("rate") * pl.col("s_gf") / (2 * (1 + pl.col("momentum"))),
-        multiple=pl.col("rate") * pl.col("s0") / 2,
-    ).sort("method", "seed", "rate")  # fmt: skip
+        multiple=pl.col("rate") * pl.col("s0") / 2, lost=pl.col("status") == "diverged",
+    ).with_columns(fate=fate()).drop("lost").sort("method", "seed", "rate")  # fmt: skip
     start = runs.filter(kind="start").select(
         "seed", "multiple", grown=(pl.col("growth") > 1).cast(pl.Float64), growth=pl.col("growth").fill_null(1e3),
         lost=(pl.col("status") == "diverged").cast(pl.Float64),
-    ).sort("seed", "multiple")  # fmt: skip
-    inside = edge.filter(pl.col("rho") > 1, pl.col("multiple") < 1, pl.col("before") > 1).drop_nulls("ratio")
-    plain, heavy = (inside.filter(method=name) for name in (PLAIN, HEAVY))
-    alone, slow = (edge.filter(pl.col("rho") < end, method=PLAIN) for end in (np.inf, 1.0))
+    )  # fmt: skip
+    start = pl.DataFrame({"seed": settings.start_seeds}).join(start, on="seed", how="left").sort("seed", "multiple")
+    plain, heavy = (edge.filter(method=name).drop_nulls("fate") for name in (PLAIN, HEAVY))
+    alone, slow = edge.filter(method=PLAIN), edge.filter(pl.col("rho") < 1, method=PLAIN)
     met = slow.filter(pl.max_horizontal("before", "high") > 1)
     below = f"At rho < 1 the loss rises in {slow['rises'].mean() or 0:.2%} of the steps."
+    control = Claim("sharpness below the edge", "S eta / 2 = 1", COHEN, "edges", role="control", figure=f"{NAME}_ratio")
     findings = [
-        _settles(plain, f"sharpness settles at the edge: {PLAIN}", "S eta / 2 = 1"),
-        _settles(heavy, f"sharpness settles at the edge: {HEAVY}", "S eta / (2 (1 + beta)) = 1"),
-        _end(alone, "rho", "risen", 0.5, 1.0, "the edge is met", "eta S_GF / 2 = 1", COHEN, "ratio",
-             "The loss falls at every step up to rho = {:.2f} and rises at times beyond"),
-        _end(start, "multiple", "growth", 1.0, 1.0, "unstable from the start", "eta S0 / 2 = 1", CATAPULT, "start",
-             "The leading oscillation grows from the first steps on beyond eta S0 / 2 = {:.2f}"),
-        _end(start, "multiple", "lost", 0.5, 2.0, "divergence", "eta S0 / 2 = 2", CATAPULT, "start",
-             "Training diverges beyond eta S0 / 2 = {:.2f}"),
-        _settles(slow, "sharpness below the edge", "S eta / 2 = 1", below, met.height > 0),
+        settles(plain, f"sharpness settles at the edge: {PLAIN}", "S eta / 2 = 1"),
+        settles(heavy, f"sharpness settles at the edge: {HEAVY}", "S eta / (2 (1 + beta)) = 1"),
+        end_of(alone, "rho", "risen", 0.5, 1.0, "the edge is met", "eta S_GF / 2 = 1", COHEN, "ratio",
+               "The loss falls at every step up to rho = {:.2f} and rises at times beyond"),
+        end_of(start, "multiple", "growth", 1.0, 1.0, "unstable from the start", "eta S0 / 2 = 1", CATAPULT, "start",
+               "The leading oscillation grows from the first steps on beyond eta S0 / 2 = {:.2f}"),
+        end_of(start, "multiple", "lost", 0.5, 2.0, "divergence", "eta S0 / 2 = 2", CATAPULT, "start",
+               "Training diverges beyond eta S0 / 2 = {:.2f}"),
+        control.equals(ratio(slow), 1.0, 0.03, below, reached=met.height > 0),
     ]  # fmt: skip
     says = [
         f"{name}: at rho = {at['rho'][0]:.2f} to {at['rho'][-1]:.2f} single runs settle at {at['ratio'].min():.3f} to "
         f"{at['ratio'].max():.3f} of the edge and swing between {at['low'].min():.2f} and {at['high'].max():.2f} of it."
-        for name, at in (("Gradient descent", plain.sort("rho")), ("Heavy ball", heavy.sort("rho"))) if at.height
+        for name, past in (("Gradient descent", plain), ("Heavy ball", heavy))
+        if (at := past.filter(fate="settled").sort("rho")).height
     ]  # fmt: skip
     tables = {"edge": edge, "start": start, "shares": mean_over_seeds(start, "multiple", "grown", "lost")}
     return Judgement(findings, {"says": says}, tables)
-
-
-def _settles(at: pl.DataFrame, law: str, formula: str, control: str = "", reached: bool = True) -> Finding:
-    """Whether the ratio is 1 within 3 %: mean over a seed's runs, then over seeds; `control`: what a control says."""
-    measured = over_seeds(own["ratio"].mean() for _, own in at.group_by("seed", maintain_order=True))
-    claim = Claim(law, formula, COHEN, "edges", role="control" if control else "law", figure=f"{NAME}_ratio")
-    says = control or f"{at.height} runs crossed the edge; their sharpness settles at {measured.value or 0:.4f} of it."
-    regime = [] if control else [Regime("rho", "", at["rho"].min(), at["rho"].max(), None, 1.0)]
-    return claim.equals(measured, 1.0, 0.03, says, regime, reached and not at.is_empty())
-
-
-def _end(rows: pl.DataFrame, x: str, y: str, level: float, predicted: float, law: str, formula: str, source: str,
-         figure: str, says: str) -> Finding:  # fmt: skip
-    """Where y crosses `level`, found for each seed; the geometric mean over the seeds that meet it."""
-    ends = [crossing(own[x], own[y], level) for _, own in rows.group_by("seed", maintain_order=True)]
-    met, places = [(place, *bracket) for place, bracket in ends if place is not None], [place for place, _ in ends]
-    claim = Claim(f"edge of stability: {law}", formula, source, role="boundary", figure=f"{NAME}_{figure}")
-    if not met:
-        return claim.located(places, None, predicted, 1.25, "No seed met this end of the regime.")
-    place, low, high = np.exp(np.log(met).mean(axis=0)).tolist()
-    says = f"{says.format(place)}, the mean of {len(met)} of {len(ends)} seeds; predicted {predicted:g}."
-    regime = [Regime(x, "", None, low, high, predicted)]
-    return claim.located(places, (low, high), predicted, 1.25, says, regime)
 
 
 def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> list[Figure]:
