@@ -134,6 +134,42 @@ def test_the_law_holds_and_its_boundaries_lie_where_predicted(tried):
     assert verdicts["outside: K = 4, cross_entropy, decay 0.5", "control"] == "not_reached"
 
 
+def judged(tried, law, **columns):
+    """The one finding of that law if columns of the curves of free features had been these."""
+    curves = tried.curves.with_columns(**columns)
+    (found,) = (one for one in judge(tried.settings, tried.runs, curves).findings if one.law == law)
+    return found
+
+
+@pytest.mark.parametrize("gone", [np.nan, None])
+def test_one_value_that_is_not_known_leaves_the_simplex_undetermined(tried, gone):
+    first = (pl.col("run_id") == tried.runs.filter(kind="ratio")["run_id"][0]) & (pl.col("ratio") == 0.5)
+    for name in ("error", "nc3"):
+        lost = {name: pl.when(first).then(pl.lit(gone)).otherwise(name)}
+        found = judged(tried, "free features form a simplex", **lost)
+        assert found.verdict == "undetermined"
+        assert "not known in every run" in found.statement
+
+
+def test_free_features_that_vanish_in_every_run_but_one_or_too_soon_in_one_do_not_hold(tried):
+    whole = tried.finding("free features vanish", "boundary")
+    assert (whole.verdict, whole.interval, whole.interval_kind) == ("holds", (0.99, 1.01), "swept")
+    assert "All is zero at r >= 1.01 in 12 of 12 runs" in whole.statement
+    ids, strength = tried.runs.filter(kind="ratio")["run_id"], pl.col("strength")
+    lasting = judged(tried, whole.law, strength=pl.when(pl.col("run_id") == ids[0]).then(0.1).otherwise(strength))
+    assert lasting.verdict == "undetermined"
+    assert "in 11 of 12 runs" in lasting.statement
+    soon = (pl.col("run_id") == ids[0]) & (pl.col("ratio") > 0.5)
+    assert judged(tried, whole.law, strength=pl.when(soon).then(0.0).otherwise(strength)).verdict == "violated"
+    assert judged(tried, whole.law, strength=pl.lit(0.1)).verdict == "not_reached"
+
+
+def test_a_dimension_where_one_loss_has_no_value_has_no_room(tried):
+    loss = tried.runs.filter(loss="cross_entropy")["run_id"].implode()
+    lost = pl.when((pl.col("dimension") == 5) & pl.col("run_id").is_in(loss)).then(np.nan).otherwise(pl.col("cos_off"))
+    assert judged(tried, "free features have room", cos_off=lost).verdict == "undetermined"
+
+
 def test_many_classes_with_cross_entropy_lose_directions_and_with_squared_error_keep_them(tried):
     weakest = {name: rows["weakest"].max() for (name,), rows in tried.judgement.tables["networks"].group_by("network")}
     assert weakest["K = 10, cross_entropy, decay 0.02"] < 0.15

@@ -27,16 +27,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from pipeline.experiments.experiment import Finding, Judgement, Regime, RunContext, RunResult, StudyFacts
+from pipeline.experiments.experiment import Judgement, RunContext, RunResult, StudyFacts
 from pipeline.experiments.law import Dials, Seeds, law_run, one_thread, result, torch
-from pipeline.experiments.sweep import crossing, estimate_of, mean_over_seeds
-from pipeline.experiments.verdict import Claim, Estimate, over_seeds
+from pipeline.experiments.laws.neural_collapse.findings import collapses, of_free_features
+from pipeline.experiments.sweep import mean_over_seeds
 from pipeline.planning.run_spec import RunSpec
 from pipeline.reporting.chapter import Figure
 from pipeline.reporting.panel import panel
 
 TITLE = "Neural collapse"
-PAPYAN, FREE = "Papyan, Han and Donoho 2020, arXiv 2008.08186", "Zhu et al. 2021, arXiv 2105.02375; derived here"
 NAME, CE, SQUARED = "neural_collapse", "cross_entropy", "squared_error"
 Classes = Annotated[int, Field(ge=3)]
 Shape = Annotated[tuple[Classes, PositiveInt, PositiveInt, PositiveFloat], Field(strict=False)]
@@ -174,27 +173,10 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
                                             "cos_off", "nc3").sort("loss", "classes", "run_id", "ratio")  # fmt: skip
     by, sides = ["loss", "kind", "dimension"], pl.col("kind").is_in(["with_bias", "no_bias"])
     room = mean_over_seeds(rows.filter(sides), by, "cos_off", "cos")
-    worst = max(free.filter(pl.col("ratio") <= 0.95)[name].max() for name in ("error", "nc1", "cos_off", "nc3"))
-    ends = [crossing(own["ratio"], own["strength"], 1e-3) for _, own in free.group_by("run_id", maintain_order=True)]
-    place, low, high = np.median([(place, *bracket) for place, bracket in ends if place], axis=0)
-    loose = room.filter(kind="with_bias").group_by("dimension").agg(pl.col("cos_off").max()).sort("dimension")
-    fits, short = (loose.filter(test)["dimension"] for test in (pl.col("cos_off") < 1e-5, pl.col("cos_off") >= 1e-5))
-    bare, same = room.filter(kind="no_bias").sort("dimension").row(-1, named=True), {"source": FREE, "kind": "identity"}
-    findings = [
-        Claim("free features form a simplex", "s, cos = -1 / (K - 1)", figure=f"{NAME}_strength", **same).at_most(
-            Estimate(worst), 1e-5, f"Up to r = 0.95 strength and NC1 to NC3 are exact to {worst:.1g}."),
-        Claim("free features vanish", "r = 1", role="boundary", figure=f"{NAME}_strength", **same).located(
-            [place], (low, high), 1.0, 1.02, f"All is zero at r >= {high:g}.", [Regime("r", "", None, low, high, 1.0)]),
-        Claim("free features have room", "d = K - 1", role="boundary", figure=f"{NAME}_space", **same).located(
-            [fits.min()], fits.min() and (short.max(), fits.min()), needed, 1.1,
-            f"The simplex forms from d = {fits.min()} on; K - 1 = {needed}."),
-        Claim("free features, no bias", "cos = -1 / (K - 1)", role="control", figure=f"{NAME}_space", **same).at_most(
-            estimate_of(bare, "cos_off"), 1e-5, f"Without a bias squared error leaves cos = {bare['cos']:.1g}."),
-    ]  # fmt: skip
-    nets = _margins(runs)
+    findings, nets = of_free_features(free, room, needed), _margins(runs)
     outside = nets.filter(kind="outside").group_by("network", maintain_order=True)
-    findings += [_collapses(nets.filter(kind="network"), "networks collapse", "law"),
-                 *(_collapses(own, f"outside: {name}", "control") for (name,), own in outside)]  # fmt: skip
+    findings += [collapses(nets.filter(kind="network"), "networks collapse", "law"),
+                 *(collapses(own, f"outside: {name}", "control") for (name,), own in outside)]  # fmt: skip
     kept = nets.filter(right=1.0).group_by("network", maintain_order=True).agg(pl.col("weakest").mean()).iter_rows()
     shares = "; ".join(f"{weakest:.2f} with {name}" for name, weakest in kept)
     says = [f"The weakest of K - 1 directions of the class means, over the strongest, ends at {shares}. Lost ones "
@@ -216,18 +198,6 @@ def _margins(runs: pl.DataFrame) -> pl.DataFrame:
         nc1_fall=nc1, nc2_fall=nc2, nc3_fall=nc3, nc2_last="last_cos_off", right="last_right", weakest="last_weakest",
         margin=pl.when(last_right=1.0).then(least),
     )  # fmt: skip
-
-
-def _collapses(nets: pl.DataFrame, law: str, role: str) -> Finding:
-    """Whether the least margin of these networks, its mean over seeds, is at least 1."""
-    margin = over_seeds(nets.group_by("seed", maintain_order=True).agg(pl.col("margin").min())["margin"])
-    says, reached = f"{nets['right'].mean():.0%} of the examples are right at the end", nets["margin"].null_count() == 0
-    if reached:
-        falls = ((name, nets[f"{name.lower()}_fall"].median()) for name in ("NC1", "NC2", "NC3"))
-        moved = (f"{name} {'falls' if by >= 1 else 'grows'} {max(by, 1 / by):.2g}-fold" for name, by in falls)
-        says += f"; {', '.join(moved)} (medians); NC2 ends at {nets['nc2_last'].median():.2g}"
-    claim = Claim(law, "fall / fall asked >= 1", PAPYAN, "times what is asked", role=role, figure=f"{NAME}_nc1")
-    return claim.at_least(margin, 1.0, f"{says}.", reached=reached)
 
 
 def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, curves: pl.DataFrame) -> list[Figure]:
