@@ -98,7 +98,8 @@ def test_the_controls_show_no_delay_or_no_end(tried):
     for law in ("grokking: no decay", "grokking: few pairs"):
         control = tried.finding(law, "control")
         assert (control.verdict, control.measured < 0.05) == ("not_reached", True)
-        assert 0 <= control.interval[0] <= control.measured <= control.interval[1] <= 1
+        low, high = control.interval or (control.measured, control.measured)  # none where no seed learned a single pair
+        assert 0 <= low <= control.measured <= high <= 1
 
 
 def test_the_interval_of_an_accuracy_ends_at_0_and_1(tried):
@@ -114,6 +115,46 @@ def test_a_strong_decay_leaves_the_clock_beyond_the_bound_on_the_weights(tried):
     table = tried.judgement.tables["decays"]
     assert table["decay"][-1] > end.predicted
     assert table["kept"][-1] > 1.3
+
+
+def end_of_clock(tried, last_of_seed_1, status="finished"):
+    """The finding if both seeds had kept the clock up to decay 1 and seed 0 had left it at decay 3; of seed 1 the steps
+    that it takes at decays 1 and 3 are given."""
+    times = {(0, 0.5): 1000, (0, 1.0): 500, (0, 3.0): 250, (1, 0.5): 1600}
+    times |= dict(zip([(1, 1.0), (1, 3.0)], last_of_seed_1, strict=True))
+    t, ends = pl.lit(None), pl.col("status")
+    for (seed, decay), steps in times.items():
+        here = (pl.col("kind") == "decay") & (pl.col("seed") == seed) & (pl.col("decay") == decay)
+        t = pl.when(here).then(steps).otherwise(t)
+        ends = pl.when(here & (pl.lit(steps).is_null())).then(pl.lit(status)).otherwise(ends)
+    judged = judge(tried.settings, tried.runs.with_columns(t_test=t, status=ends), tried.curves)
+    (found,) = (one for one in judged.findings if one.law == "time to grok: end of the clock")
+    return found
+
+
+def test_the_end_of_the_clock_is_found_for_each_seed_and_a_run_that_never_groks_is_late_not_absent(tried):
+    both = end_of_clock(tried, (800, 400))
+    assert "the mean of 2 of 2 seeds" in both.statement
+    assert both.measured == pytest.approx(3 ** (math.log(1.3) / math.log(1.5)))
+    late = end_of_clock(tried, (800, None))  # over 1000 steps at decay 3 make 3.75 times what 1600 at 0.5 are
+    assert "the mean of 2 of 2 seeds" in late.statement
+    assert late.measured == pytest.approx(
+        math.sqrt(both.measured * 3 ** (math.log(1.3) / math.log(3 * 1000 / (0.5 * 1600))))
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        ((800, 270), "finished"),  # kept to the end of the sweep
+        ((None, 400), "finished"),  # over 1000 steps at decay 1 may be 1.25 times as long, or far longer
+        ((800, None), "diverged"),
+    ],
+)
+def test_a_seed_whose_end_of_the_clock_is_not_known_keeps_it_from_holding(tried, last, status):
+    part = end_of_clock(tried, last, status)
+    assert part.verdict == "undetermined"
+    assert "the mean of 1 of 2 seeds" in part.statement
 
 
 def test_nothing_but_the_rule_to_learn_violates_the_delay():

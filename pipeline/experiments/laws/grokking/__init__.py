@@ -27,7 +27,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.experiments.experiment import Finding, Judgement, Regime, RunContext, RunResult, StudyFacts
 from pipeline.experiments.law import Dials, Seeds, law_run, one_thread, result, torch
-from pipeline.experiments.sweep import crossing, mean_over_seeds, slope_over_seeds
+from pipeline.experiments.laws.grokking.clock import of_clock, with_clock
+from pipeline.experiments.sweep import mean_over_seeds
 from pipeline.experiments.verdict import Claim, over_seeds
 from pipeline.planning.run_spec import RunSpec
 from pipeline.reporting.chapter import Figure
@@ -35,7 +36,7 @@ from pipeline.reporting.numbers import significant
 from pipeline.reporting.panel import panel
 
 TITLE = "Grokking"
-POWER, TRUONG = "Power et al. 2022, arXiv 2201.02177", "Truong et al. 2026, arXiv 2605.18845"
+POWER = "Power et al. 2022, arXiv 2201.02177"
 LEARNED, CHECK, LEFT = 0.99, 10, 1.3
 """Accuracy that counts as learned; steps between its measurements; decay x t over its value at the smallest decay,
 where the law counts as left."""
@@ -166,20 +167,19 @@ DELAY = Claim("delayed generalisation", "t(test) >= 10 t(train)", POWER, "ratio"
 def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judgement:
     """The delay, the clock of the decay and where it stops to rule, the settings without delay or without an end."""
     runs = pl.concat([pl.DataFrame(schema={"t_train": float, "t_test": float}), runs], how="diagonal_relaxed")
-    clock, least = pl.col("decay") * pl.col("rate") * pl.col("t_test"), pl.col("decay") == settings.decays[0]
-    runs = runs.with_columns(delay=pl.col("t_test") / pl.col("t_train"), clock=clock)
-    start = pl.col("clock").filter(least & (pl.col("kind") == "decay")).first().over("seed")
-    swept = {kind: rows for (kind,), rows in runs.with_columns(kept=pl.col("clock") / start).group_by("kind")}
+    runs = with_clock(runs, settings.decays[0]).with_columns(delay=pl.col("t_test") / pl.col("t_train"))
+    swept = {kind: rows for (kind,), rows in runs.group_by("kind")}
     base = swept["decay"].filter(pl.col("decay") == settings.decays[1])
     decays = mean_over_seeds(swept["decay"], "decay", "t_test", "clock", "kept")
     shown = pl.concat([base.with_columns(kind=pl.lit("grokking")), swept["zero"], swept["fewer"], swept["more"]])
     shown = shown.filter(pl.col("seed") == settings.seeds[0])["run_id", "kind"]
     accuracy = curves.join(shown, on="run_id").filter(pl.col("step") > 0).sort("kind", "step")
     more = replace(DELAY, law="delayed generalisation, more pairs", role="control")
-    findings = [_delayed(DELAY, base), *_clock(settings, swept, decays), _delayed(more, swept["more"])]
+    clock = of_clock(settings.seeds, settings.decays, swept, LEFT)
+    findings = [_delayed(DELAY, base), *clock, _delayed(more, swept["more"])]
     missed = (("grokking: no decay", "zero"), ("grokking: few pairs", "fewer"))
     findings += [_missed(law, swept[kind], base) for law, kind in missed]
-    summary = {"says": _grown(accuracy.filter(pl.col("kind") == "grokking")), "end": findings[3].predicted}
+    summary = {"says": _grown(accuracy.filter(pl.col("kind") == "grokking")), "end": clock[-1].predicted}
     return Judgement(findings, summary, {"decays": decays, "accuracy": accuracy})
 
 
@@ -190,26 +190,6 @@ def _delayed(claim: Claim, rows: pl.DataFrame) -> Finding:
             f"steps in the mean and {least} at the least.")  # fmt: skip
     held = [Regime("share of pairs", "", share, share)] if claim.role == "law" else []
     return claim.at_least(delay, 10, says, held, not rows["delay"].has_nulls())
-
-
-def _clock(settings: Settings, swept: dict[str, pl.DataFrame], decays: pl.DataFrame) -> list[Finding]:
-    """t goes as 1 / decay, and at the smallest decay as 1 / rate; where decay x t leaves its value there."""
-    found, (least, decay) = [], settings.decays[:2]
-    few = swept["decay"].filter(pl.col("decay") <= decay)
-    for name, rows in (("decay", few), ("rate", pl.concat([few.filter(pl.col("decay") == least), swept["rate"]]))):
-        slope, low, high = slope_over_seeds(rows, name, "t_test"), rows[name].min(), rows[name].max()
-        claim = Claim(f"time to grok against {name}", f"t ~ 1 / {name}", TRUONG, "slope", figure="grokking_decay")
-        says = f"From {name} {low:g} to {high:g} the time t goes as {name}^{significant(slope.value)}."
-        found.append(
-            claim.equals(slope, -1.0, 0.3, says, [Regime(name, "", low, high)], not rows["t_test"].has_nulls())
-        )
-    predicted = 1 / (few.filter(pl.col("decay") == least)["q95"].mean() or math.inf)
-    place, bracket = crossing(decays["decay"], decays["kept"], LEFT)
-    claim = Claim("time to grok: end of the clock", "decay = 1 / q95(weights)", "derived here", "decay", "regularity",
-                  "boundary", "grokking_decay")  # fmt: skip
-    says = f"decay x t is {LEFT:g} times that at decay {least:g} at {significant(place)}; predicted {predicted:.3g}."
-    regime = Regime("decay", "", least, *(bracket or (None, None)), predicted)
-    return [*found, claim.located([place], bracket, predicted, 1.5, says, [regime])]
 
 
 def _missed(law: str, rows: pl.DataFrame, base: pl.DataFrame) -> Finding:
