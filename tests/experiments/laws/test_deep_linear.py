@@ -38,9 +38,18 @@ def test_the_law_holds_and_its_boundaries_lie_where_predicted(tried):
     assert {verdict for (_, role), verdict in verdicts.items() if role == "control"} == {"violated"}
 
 
+def test_the_regime_of_the_sigmoids_ends_at_the_largest_rate_whose_error_is_within_the_bound(tried):
+    error = dict(tried.judgement.tables["rate"].select("rate", "error").rows())
+    assert error[0.0025] < 0.01 < error[0.005] < error[0.01]
+    (near,), (fitted,) = tried.finding("sigmoid modes").regime, tried.finding("error of the sigmoids").regime
+    assert (near.low, near.high, near.broke_at) == (0.0025, 0.0025, 0.005)
+    assert (fitted.low, fitted.high, fitted.broke_at) == (0.0025, 0.01, None)
+
+
 def test_a_coarse_rate_violates_the_law():
     coarse = try_law("deep_linear", **QUICK | {"rates": [0.1, 0.05]})
-    assert coarse.finding("sigmoid modes").verdict == "violated"
+    found = coarse.finding("sigmoid modes")
+    assert (found.verdict, found.regime[0].high, found.regime[0].broke_at) == ("violated", None, 0.05)
 
 
 def test_a_sweep_that_stays_inside_finds_no_boundary():
