@@ -185,28 +185,28 @@ def _falls(cases: pl.DataFrame, theory: Callable[[int, float], float]) -> tuple[
 
 def _risk(sizes: pl.DataFrame, tails: pl.DataFrame, n: int, num_sets: int) -> list[Finding]:
     """Simulated over exact risk, weighted by exact precision; the largest z score; the peak; the end of the mean."""
-    inside = sizes.drop_nulls("z")
+    inside, top, p = sizes.drop_nulls("z"), int(sizes["middle"].arg_max()), sizes["p"]
     weight = inside["exact"] ** 2 / inside["variance"] * num_sets
-    ratio = float((inside["risk"] / inside["exact"] * weight).sum() / weight.sum())
-    largest, held = float(inside["z"].abs().max()), [Regime("|p - n|", "features", MARGIN, None, 1, 1)]
+    ratio, largest = float((inside["risk"] / inside["exact"] * weight).sum() / weight.sum()), inside["z"].abs().max()
     claim = Claim("exact risk of least squares", "s2 p/(n-p-1); r2 (1-n/p) + s2 n/(p-n-1)", BELKIN, "ratio", "identity",
                   figure="double_descent_risk")  # fmt: skip
     scores = replace(claim, law="exact risk at every size", formula="|z|", unit="exact standard errors")
     says = f"At {len(inside)} sizes with |p - {n}| >= {MARGIN} the simulated risk is {ratio:.4f} of the exact one."
-    found = [claim.equals(Estimate(ratio, float(weight.sum()) ** -0.5, num_sets), 1.0, 0.01, says, held)]
-    says = f"No size deviates by more than {largest:.2g} exact standard errors."
-    top, p = int(sizes["middle"].arg_max()), sizes["p"]
+    measured, held = Estimate(ratio, float(weight.sum()) ** -0.5, num_sets), inside["apart"].min()
+    found = [claim.equals(measured, 1.0, 0.01, says, [Regime("|p - n|", "features", held, None)])]
     around = float(p[max(top - 1, 0)]), float(p[min(top + 1, len(p) - 1)])
     peak = Claim("peak of the risk", "p = n", BELKIN, "features", "identity", "boundary", "double_descent_risk")
     mean = Claim("mean of the risk exists", "tail index (|p - n| + 1) / 2 > 1", "derived here", "|p - n| + 1",
                  role="boundary", figure="double_descent_tail")  # fmt: skip
     end, bracket = crossing(tails["apart"] + 1, tails["index"], 1.0)
+    broke = tails.filter(pl.col("index") <= 1)["apart"].max()
+    low = tails.filter(pl.col("apart").gt(broke) if broke is not None else True)["apart"].min()
     ends = f"The tail index of single errors is 1, where they lose their mean, at |p - n| + 1 = {significant(end)}."
     return [
         *found,
-        scores.at_most(Estimate(largest), 3.5, says),
+        scores.at_most(Estimate(largest), 3.5, f"No size deviates by more than {largest:.2g} exact standard errors."),
         peak.located([float(p[top])], around, n, 1.02, f"The median error is largest at p = {p[top]}, for n = {n}."),
-        mean.located([end], bracket, 2.0, 1.25, ends, [Regime("|p - n|", "features", 2, None, 1, 1)]),
+        mean.located([end], bracket, 2.0, 1.25, ends, [Regime("|p - n|", "features", low, None, broke, 1)]),
     ]
 
 

@@ -1,9 +1,10 @@
 """Double descent: its formulas against single lstsq solutions and large matrices, and every verdict that can occur."""
 
 import numpy as np
+import polars as pl
 import pytest
 
-from pipeline.experiments.laws.double_descent import equivalent, exact, fall, least_norm, risk_given
+from pipeline.experiments.laws.double_descent import equivalent, exact, fall, judge, least_norm, risk_given
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
 QUICK = {"seeds": [0, 1], "num_samples": 20, "num_features": [5, 16, 19, 20, 21, 24, 30, 80], "repetitions": 600}
@@ -85,7 +86,31 @@ def test_the_law_holds_its_ends_lie_where_predicted_and_the_control_fails(tried)
     verdicts = [(one.role, one.verdict) for one in tried.judgement.findings]
     assert {verdict for role, verdict in verdicts if role != "control"} == {"holds"}
     assert [verdict for role, verdict in verdicts if role == "control"] == ["violated"]
-    assert tried.finding("peak of the risk", "boundary").measured == 20
+    assert tried.finding("peak of the risk", "boundary").measured == pytest.approx(20)
+
+
+def tails(tried, index):
+    """The finding on the mean if the tail index of single errors had been `index[|p - n|]`, and 2 elsewhere."""
+    gap = (pl.col("num_features") - 20).abs()
+    tail = 1 / gap.replace_strict(index, default=2.0, return_dtype=pl.Float64)
+    judged = judge(tried.settings, tried.runs.with_columns(tail=tail), tried.curves)
+    (found,) = (one for one in judged.findings if one.law == "mean of the risk exists")
+    return found
+
+
+def test_the_sizes_without_a_mean_risk_are_those_whose_tail_index_says_so(tried):
+    (exact,) = tried.finding("exact risk of least squares").regime
+    assert (exact.low, exact.high, exact.broke_at, exact.predicted) == (4, None, None, None)
+    for index, verdict, low, broke_at in (
+        ({0: 0.5, 1: 1.2, 4: 3.0}, "holds", 1, 0),
+        ({0: 0.5, 1: 0.9, 4: 3.0}, "holds", 4, 1),
+        ({0: 1.5, 1: 1.6, 4: 3.0}, "not_reached", 0, None),
+        ({0: 0.5, 1: 0.6, 4: 0.7}, "not_reached", None, 4),
+    ):
+        found = tails(tried, index)
+        assert found.verdict == verdict, index
+        (regime,) = found.regime
+        assert (regime.low, regime.high, regime.broke_at, regime.predicted) == (low, None, broke_at, 1)
 
 
 def test_ridges_that_all_remove_the_peak_reach_no_boundary():
