@@ -184,16 +184,15 @@ def judge(settings: Settings, runs: pl.DataFrame, curves: pl.DataFrame) -> Judge
     alike, wide = (runs.filter(pl.col("kind") == kind) for kind in ("architectures", "widths"))
     wide = wide.with_columns(pl.col("trained", "initial").pow(-1) - 1)
     widths = mean_over_seeds(wide, "width", "trained", "initial")
-    training = mean_over_seeds(curves.drop_nulls("alike"), "step", "alike", "near")
-    (lower, upper), mean, dim = local_slopes(*widths["width", "trained"]), training["alike"], alike["dimension"].mean()
+    training, known = mean_over_seeds(curves.drop_nulls("alike"), "step", "alike", "near"), widths.drop_nulls("trained")
+    (lower, upper), mean, dim = local_slopes(*known["width", "trained"]), training["alike"], alike["dimension"].mean()
     rows = [(m, alike[f"plain_{m}"].mean(), alike[f"unbiased_{m}"].mean(), at_random(dim, m)) for m in settings.samples]
     null = pl.DataFrame(rows, ["m", "plain", "unbiased", "predicted"], orient="row").sort("m")
-    says = [
-        f"In training CKA goes from {mean[0]:.2f} over {mean.min():.2f}, step {training['step'][mean.arg_min()]}, to "
-        f"{mean[-1]:.2f}; then (1 - CKA) / CKA goes as w^{lower:.2f} for narrow and w^{upper:.2f} for wide networks."
-    ]
+    says = [f"In training CKA goes from {mean[0]:.2f} over {mean.min():.2f}, step {training['step'][mean.arg_min()]}, "
+            f"to {mean[-1]:.2f}; then (1 - CKA) / CKA goes as w^{lower:.2f} for narrow and w^{upper:.2f} for wide "
+            "networks."]  # fmt: skip
     tables = {"training": training, "widths": widths, "null": null}
-    return Judgement([*_order(alike), *_width(wide, widths), *_null(alike, null, dim)], {"says": says}, tables)
+    return Judgement([*_order(alike), *_width(wide, known), *_null(alike, null, dim)], {"says": says}, tables)
 
 
 def _claim(law: str, formula: str, figure: str, source: str = HERE, role: str = "law", unit: str = "") -> Claim:
@@ -214,15 +213,16 @@ def _order(alike: pl.DataFrame) -> list[Finding]:
     return [*found, control.at_least(gain, 0, f"Training on two tasks changes CKA by {significant(gain.value)}.")]
 
 
-def _width(wide: pl.DataFrame, widths: pl.DataFrame) -> list[Finding]:
-    slope = slope_over_seeds(wide, "width", "initial")
-    rho = widths.select(pl.corr("width", "trained", method="spearman")).item()
-    held = [Regime("width", "units", widths["width"].min(), widths["width"].max())]
+def _width(wide: pl.DataFrame, known: pl.DataFrame) -> list[Finding]:
+    slope, bare = slope_over_seeds(wide, "width", "initial"), wide.drop_nulls("initial")
+    rho = Estimate(known.select(pl.corr("width", "trained", method="spearman")).item())
+    held, bare = ([Regime("width", "units", own["width"].min(), own["width"].max())] for own in (known, bare))
     grows = _claim("alignment grows with width", "rank correlation of w and 1 - CKA", "width", HUH)
     noise = _claim("alignment of untrained networks", "(1 - CKA) / CKA ~ 1 / w", "width", unit="slope")
     says = f"Untrained, (1 - CKA) / CKA goes as w^{significant(slope.value)}."
-    ranks = f"Of trained networks the rank correlation of the width and 1 - CKA is {rho:.2g}."
-    return [grows.equals(Estimate(float(rho)), -1, 0.01, ranks, held), noise.equals(slope, -1, 0.1, says, held)]
+    rank = "not defined: CKA does not vary" if rho.value is None else f"{rho.value:.2g}"
+    ranks = f"Of trained networks the rank correlation of the width and 1 - CKA is {rank}."
+    return [grows.equals(rho, -1, 0.01, ranks, held), noise.equals(slope, -1, 0.1, says, bare)]
 
 
 def _null(alike: pl.DataFrame, null: pl.DataFrame, dim: float) -> list[Finding]:

@@ -3,10 +3,11 @@
 from itertools import permutations
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.spatial import cKDTree
 
-from pipeline.experiments.laws.representations import at_random, cka, dimension, hsic, plain_hsic, shared
+from pipeline.experiments.laws.representations import at_random, cka, dimension, hsic, judge, plain_hsic, shared
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
 QUICK = {"widths": [16, 48, 128], "num_steps": 150, "held_out": 400, "samples": [20, 60, 100, 200]}
@@ -98,6 +99,28 @@ def test_the_law_holds_the_null_lies_where_predicted_and_the_controls_fail(tried
 def test_without_training_the_order_does_not_hold():
     idle = try_law("representations", **QUICK | IDLE)
     assert idle.finding("order of CKA").verdict != "holds"
+
+
+def judged(tried, **columns):
+    """Law -> finding if columns of the runs had been these."""
+    found = judge(tried.settings, tried.runs.with_columns(**columns), tried.curves).findings
+    return {one.law: one for one in found}
+
+
+def test_alignment_that_is_the_same_at_every_width_has_no_rank(tried):
+    same = judged(tried, trained=pl.lit(0.8))["alignment grows with width"]
+    assert (same.verdict, same.measured) == ("undetermined", None)
+    assert "is not defined: CKA does not vary" in same.statement
+
+
+def test_the_regime_in_the_width_is_that_of_the_runs_that_have_a_value(tried):
+    narrow = pl.col("width") == 16
+    found = judged(tried, trained=pl.when(~narrow).then("trained"))
+    spans = {law: one.regime[0] for law, one in found.items() if one.regime and one.regime[0].variable == "width"}
+    assert {law: (span.low, span.high) for law, span in spans.items()} == {
+        "alignment grows with width": (48, 128),
+        "alignment of untrained networks": (16, 128),
+    }
 
 
 def test_samples_that_are_all_many_do_not_reach_the_null():
