@@ -11,7 +11,16 @@ import torch
 from pipeline.corpus.shards import open_corpus
 from pipeline.experiments.experiment import RunContext, StudyFacts
 from pipeline.experiments.laws.batch_size import judge, plan, run
-from pipeline.experiments.laws.batch_size.exact import course, hyperbola, noise_scale
+from pipeline.experiments.laws.batch_size.exact import (
+    Exact,
+    course,
+    hyperbola,
+    judge_exact,
+    noise_scale,
+    plan_exact,
+    run_exact,
+    step,
+)
 from pipeline.experiments.laws.batch_size.language_model import (
     NoiseScale,
     gradient_noise,
@@ -37,6 +46,7 @@ DIALS, DIALS_OF_STUDY = dials("batch_size"), read_params().language_model
 EXACT = DIALS["exact"] | {"num_modes": 50, "examples": 2048, "batches": [1, 4, 16, 64, 256], "target": 0.3}
 NETWORK = DIALS["network"] | {"examples": 16384, "width": 32, "factors": [16], "beyond": 64}
 NOISE = {"seeds": [0, 1, 2], "width": 16, "tokens": [1000, 3000], "micro_batches": 48}
+NEAR = {"rate": 0.1, "factors": [2, 4, 8], "walls": [1.5, 1.75, 1.8, 1.9, 2.1]}
 QUICK = {"exact": EXACT, "network": NETWORK, "language_model": NOISE}
 
 
@@ -121,11 +131,31 @@ def frames(specs, results):
     """(runs, curves) as the laws are given them, of these results."""
     pairs = list(zip(specs, results, strict=True))
     runs = [
-        {"run_id": spec.run_id, "kind": spec.kind, "seed": spec.seed, "status": one.status, **flatten(spec.settings)}
+        {"run_id": spec.run_id, "kind": spec.kind, "seed": spec.seed, "status": one.status}
+        | flatten(spec.settings)
+        | one.scalars
         for spec, one in pairs
     ]
     curves = [pl.DataFrame(one.curve).with_columns(run_id=pl.lit(spec.run_id)) for spec, one in pairs if one.curve]
-    return pl.DataFrame(runs, infer_schema_length=None), pl.concat(curves)
+    return pl.DataFrame(runs, infer_schema_length=None), pl.concat(curves or [pl.DataFrame()])
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
+def test_at_the_wall_the_recursion_has_spectral_radius_one(rate):
+    spectrum, wall = np.arange(1.0, 51) ** -1.2, Exact.model_validate(EXACT | NEAR | {"rate": rate}).wall
+    grown = np.array([step(error, spectrum, 0.0, wall, wall / rate) for error in np.eye(50)]).T
+    assert np.abs(np.linalg.eigvals(grown)).max() == pytest.approx(1, abs=1e-8)
+
+
+def test_a_fast_reference_moves_the_wall_which_is_found_there():
+    near = Exact.model_validate(EXACT | NEAR)
+    specs = list(plan_exact(near))
+    runs, _ = frames(specs, [run_exact(spec) for spec in specs])
+    findings = {one.law: one for one in judge_exact(near, runs)[0]}
+    found = findings["end of the linear rule"]
+    assert found.predicted == pytest.approx(1.7835, abs=1e-4)
+    assert (found.verdict, found.interval) == ("holds", (1.75, 1.8))
+    assert "At eta k lambda_max = 1.75 the risk ends at" in found.statement
 
 
 def test_walls_that_are_not_crossed_are_not_reached(tried):
@@ -179,8 +209,13 @@ def test_the_same_run_gives_the_same_bits(tried, tokens):
         ("network", {"beyond": 8}, r"laws\.batch_size\.network\.beyond: 8 must be above every factor"),
         ("network", {"examples": 1000}, r"laws\.batch_size\.network\.examples: 1000 are not 32 times whole batches"),
         ("exact", {"rate": -0.1}, r"laws\.batch_size\.exact\.rate: .*greater than 0 \(value -0.1\)"),
-        ("exact", {"walls": [1.5, 1.9]}, r"laws\.batch_size\.exact\.walls: \[1\.5, 1\.9\] must lie on both sides of 2"),
+        (
+            "exact",
+            {"walls": [1.5, 1.9]},
+            r"laws\.batch_size\.exact\.walls: \[1\.5, 1\.9\] must lie on both sides of 1\.98",
+        ),
         ("exact", {"factors": [32, 64, 128]}, r"laws\.batch_size\.exact\.factors: eta k must begin below 0\.2"),
+        ("exact", {"factors": [2, 4, 199]}, r"laws\.batch_size\.exact\.factors: eta k must end below the wall 1\.98"),
         ("exact", {"examples": 100}, r"laws\.batch_size\.exact\.examples: 100 are fewer than 8 steps"),
         ("language_model", {"tokens": [20, 10]}, r"laws\.batch_size\.language_model\.tokens: \[20, 10\] must increase"),
         ("language_model", {"width": 0}, r"laws\.batch_size\.language_model\.width: .*greater than 0"),

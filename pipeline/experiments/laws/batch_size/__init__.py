@@ -16,8 +16,12 @@ hyperbola); Malladi et al. 2022, arXiv 2205.10287 (square-root rule of Adam). Th
 Gaussian linear regression with eigenvalues k^-a, whose wall is derived here.
 
 Regime. Controls known before a run: eta k lambda_max, in which the error of the linear rule is of first order, with a
-wall at 2 / (1 + 1 / B); B / B_noise, far below which the rules hold; for Adam also k (1 - beta_1) < 1. For the language
-model of this study: its batch over B_simple, measured in tokens along its own training.
+wall a little below 2, where the noise of the gradients feeds itself,
+
+    sum_i eta lambda_i / (B (2 - eta (1 + 1/B) lambda_i)) = 1;
+
+B / B_noise, far below which the rules hold; for Adam also k (1 - beta_1) < 1. For the language model of this study: its
+batch over B_simple, measured in tokens along its own training.
 """
 
 from __future__ import annotations
@@ -81,7 +85,7 @@ def draw(summary: dict, tables: dict[str, pl.DataFrame], runs: pl.DataFrame, cur
         panel("batch_size_rules", "Scaling rules, exact SGD", "Largest distance from the course of the reference at "
               "equal examples; beyond the wall the risk diverges.", tables["rules"], "control", "error",
               x_label="eta k lambda_max", y_label="largest |ln ratio| of risks", by="rule", by_label="rule",
-              vertical={"wall, 2": 2.0}, horizontal={"agreement": 0.02}),
+              vertical={"wall": tables["rules"]["wall"][0]}, horizontal={"agreement": 0.02}),
         panel("batch_size_optimum", "What a small batch costs", "Dots: measured; lines: 1 + B_noise / B for one step, "
               "1 + B_crit / B for many.", tables["optimum"], "batch", "slowdown", x_label="batch B, examples",
               y_label="slowdown", by="what", theory="predicted"),

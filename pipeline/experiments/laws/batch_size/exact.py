@@ -8,10 +8,11 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from scipy.optimize import least_squares, minimize_scalar
+from scipy.optimize import brentq, least_squares, minimize_scalar
 
 from pipeline.experiments.experiment import Finding, Regime, RunResult
 from pipeline.experiments.law import law_run, result
+from pipeline.experiments.laws.solvable_scaling.one_pass_sgd import feedback
 from pipeline.experiments.sweep import crossing, local_slopes
 from pipeline.experiments.verdict import Claim, Estimate
 from pipeline.params import Section
@@ -46,11 +47,19 @@ class Exact(Section):
         most = max(self.factors)
         if self.examples * self.rate < 8 * max(self.walls):
             raise ValueError(f"examples: {self.examples} are fewer than 8 steps at the largest of walls")
-        if min(self.factors) * self.rate > INSIDE or most * self.rate >= 2:
-            raise ValueError(f"factors: eta k must begin below {INSIDE} and end below 2, found {self.factors}")
-        if not min(self.walls) < 2 < max(self.walls):
-            raise ValueError(f"walls: {self.walls} must lie on both sides of 2")
+        if min(self.factors) * self.rate > INSIDE:
+            raise ValueError(f"factors: eta k must begin below {INSIDE}, found {self.factors}")
+        if most * self.rate >= self.wall:
+            raise ValueError(f"factors: eta k must end below the wall {self.wall:.4g}, found {self.factors}")
+        if not min(self.walls) < self.wall < max(self.walls):
+            raise ValueError(f"walls: {self.walls} must lie on both sides of {self.wall:.4g}")
         return self
+
+    @property
+    def wall(self) -> float:
+        """eta lambda_max from which on the risk grows without end at the batch eta / rate of the linear rule."""
+        spectrum, most = np.arange(1.0, self.num_modes + 1) ** -self.decay, 2 - self.rate
+        return brentq(lambda eta: feedback(eta, spectrum, eta / self.rate) - 1, 1e-9, most * (1 - 1e-9))
 
 
 def plan_exact(dials: Exact) -> Iterable[RunSpec]:
@@ -157,7 +166,7 @@ def hyperbola(batch: Sequence[float], steps: Sequence[float]) -> tuple[float, fl
 def judge_exact(dials: Exact, runs: pl.DataFrame) -> tuple[list[Finding], list[str], dict[str, pl.DataFrame]]:
     """(findings, sentences, tables) of the exact case."""
     rule = runs.filter(kind="rule").with_columns(control=pl.col("factor") * dials.rate)
-    rule = rule.select("rule", "factor", "control", "error", "growth").sort("rule", "factor")
+    rule = rule.select("rule", "factor", "control", "error", "growth", wall=dials.wall).sort("rule", "factor")
     one, many = (runs.filter(kind=kind).sort("batch") for kind in ("one_step", "many_steps"))
     reached = many.filter(status="finished")
     least, critical, spread, rms = hyperbola(reached["batch"], reached["steps"])
@@ -206,14 +215,18 @@ def _rules(rule: pl.DataFrame) -> list[Finding]:
 
 
 def _wall(linear: pl.DataFrame) -> Finding:
-    place, bracket = crossing(linear["control"], linear["growth"], 1.0)
-    claim = Claim("end of the linear rule", "eta k lambda_max = 2 / (1 + 1 / B)", "derived here", "eta k lambda_max",
-                  "identity", "boundary", "batch_size_rules")  # fmt: skip
+    (place, bracket), predicted = crossing(linear["control"], linear["growth"], 1.0), linear["wall"][0]
+    claim = Claim("end of the linear rule", "sum_i eta lambda_i / (B (2 - eta (1 + 1/B) lambda_i)) = 1", "derived here",
+                  "eta k lambda_max", "identity", "boundary", "batch_size_rules")  # fmt: skip
     says = "The risk does not begin to grow in the swept range."
-    if place is not None:
-        says = f"The risk grows without end from eta k lambda_max = {place:.3f} on."
-    regime = Regime("eta k lambda_max", "", None, bracket and bracket[0], bracket and bracket[1], 2.0)
-    return claim.located([place], bracket, 2.0, 1.1, says, [regime])
+    if bracket is not None:
+        growth = [linear.filter(control=control)["growth"][0] for control in bracket]
+        says = (
+            f"At eta k lambda_max = {bracket[0]:g} the risk ends at {growth[0]:.3g} times that half-way, at "
+            f"{bracket[1]:g} at {growth[1]:.3g} times; it is predicted to grow without end from {predicted:.3f} on."
+        )
+    regime = Regime("eta k lambda_max", "", None, bracket and bracket[0], bracket and bracket[1], predicted)
+    return claim.located([place], bracket, predicted, 1.1, says, [regime])
 
 
 def _one_step(one: pl.DataFrame) -> Finding:

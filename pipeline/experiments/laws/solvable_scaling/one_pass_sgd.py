@@ -117,12 +117,15 @@ def expected_loss(a: float, b: float, rate: float, batch: int | None, num_steps:
 def stability_edge(a: float, batch: int = 1) -> float:
     """The value of eta tr H at which the gradient noise feeds itself without loss."""
     k, count = modes()
-    curvature, share = k**-a, 1 / batch
+    curvature, most = k**-a, 2 / (1 + 1 / batch)
+    edge = brentq(lambda eta: feedback(eta, curvature, batch, count) - 1, 1e-9, most * (1 - 1e-9))
+    return float(zeta(a, 1) * edge)
 
-    def feedback(eta: float) -> float:
-        return float(np.sum(count * eta * curvature * share / (2 - eta * (1 + share) * curvature))) - 1
 
-    return float(zeta(a, 1) * brentq(feedback, 1e-9, 2 / (1 + share) * (1 - 1e-9)))
+def feedback(eta: float, curvature: np.ndarray, batch: float, count: np.ndarray | float = 1.0) -> float:
+    """The share of a steady excess loss that its own gradient noise makes up, in modes of this curvature, `count` of
+    each: e_k = eta r / (B (2 - eta (1 + 1/B) k^-a)) in the recursion, summed to r. At 1 the loss diverges."""
+    return float(np.sum(count * eta * curvature / (batch * (2 - eta * (1 + 1 / batch) * curvature))))
 
 
 def judge(runs: pl.DataFrame, curves: pl.DataFrame) -> Outcome:
