@@ -119,6 +119,13 @@ def test_the_laws_hold_and_their_ends_lie_where_predicted(tried):
     assert study["batch"] == DIALS_OF_STUDY.batch.tokens
 
 
+def test_the_range_of_a_small_error_is_not_that_of_the_wall(tried):
+    (small,) = tried.finding("linear scaling rule, exact SGD").regime
+    (stable,) = tried.finding("end of the linear rule", "boundary").regime
+    assert (small.high, small.broke_at, small.predicted) == (0.16, 0.32, None)
+    assert (stable.high, stable.broke_at, stable.predicted) == (1.95, 2.05, tried.settings.exact.wall)
+
+
 def test_a_diverging_rate_breaks_the_linear_rule_and_a_short_course_of_adam_settles_nothing():
     coarse = Network.model_validate(NETWORK | {"examples": 8192, "sgd_rate": 0.1})
     specs = list(plan_network(coarse))

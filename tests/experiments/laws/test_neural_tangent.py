@@ -128,6 +128,7 @@ def test_the_learning_curve_fails_where_many_points_repeat(tried):
     (regime,) = tried.finding("learning curve").regime
     assert regime.high < 1
     assert regime.broke_at is not None
+    assert regime.predicted is None, "theory says where a mode is missed, not where the errors leave 5 %"
     last = tried.judgement.tables["curve"].sort("size").row(-1, named=True)
     assert last["ratio_1"] > 1.15 > 1.1 > last["once_1"]
 

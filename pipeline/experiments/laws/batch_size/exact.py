@@ -205,9 +205,7 @@ def _rules(rule: pl.DataFrame) -> list[Finding]:
         own = rule.filter(rule=name)
         worst = float(own.filter(pl.col("control") <= INSIDE)["error"].max())
         held, broke = own.filter(pl.col("error") <= SAME_COURSE), own.filter(pl.col("error") > SAME_COURSE)
-        regime = Regime(
-            "eta k lambda_max", "", held["control"].min(), held["control"].max(), broke["control"].min(), 2.0
-        )
+        regime = Regime("eta k lambda_max", "", held["control"].min(), held["control"].max(), broke["control"].min())
         claim = Claim(words, formula, GOYAL, "largest |ln ratio|", "identity", role, "batch_size_rules")
         says = f"Up to eta k lambda_max = {INSIDE:g} the risks at equal examples are within {100 * worst:.3g} %."
         found.append(claim.at_most(Estimate(worst), SAME_COURSE, says, [regime]))

@@ -147,7 +147,7 @@ def _errors(table: pl.DataFrame) -> Finding:
                              key=lambda pair: pair[0])  # fmt: skip
     broke = next((row["control"] for row in rows if _off(row, "ratio")[0] > TOLERANCE), None)
     held = [row["control"] for row in rows if broke is None or row["control"] < broke]
-    regime = [Regime("n^2 / 2^(d+1)", "points", min(held, default=None), max(held, default=None), broke, 1.0)]
+    regime = [Regime("n^2 / 2^(d+1)", "points", min(held, default=None), max(held, default=None), broke)]
     measured = estimate_of(worst, f"ratio_{degree}")
     says = (f"Up to {INSIDE:g} expected repeats the error furthest from its prediction is that of degree {degree} at "
             f"n = {worst['size']}, {measured.value:.3f} times it.")  # fmt: skip
