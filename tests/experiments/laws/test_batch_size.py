@@ -85,6 +85,31 @@ def test_the_hyperbola_is_recovered_where_it_is_exact():
     assert rms < 1e-8
 
 
+def critical(tried, steps):
+    """The findings on the hyperbola and on B_crit where the steps to the target are these instead."""
+    changed = pl.when(pl.col("kind") == "many_steps").then(steps).otherwise(pl.col("steps")).alias("steps")
+    found = judge_exact(tried.settings.exact, tried.runs.with_columns(changed))[0]
+    return [one for one in found if one.law in ("steps against examples", "critical batch")]
+
+
+def test_the_hyperbola_is_one_claim_and_its_place_another(tried):
+    simple, wave = pl.col("simple_scale"), 1 + 0.3 * (-1) ** pl.col("batch").log(4)
+    curve, batch = critical(tried, 30 * (1 + 30 * simple / pl.col("batch")))
+    assert (curve.verdict, batch.verdict) == ("holds", "violated")
+    assert batch.measured == pytest.approx(30 * batch.predicted)
+    assert "30 times B_simple" in batch.statement
+    curve, batch = critical(tried, 30 * (1 + simple / pl.col("batch")) * wave)
+    assert (curve.verdict, batch.verdict) == ("violated", "not_reached")
+
+
+def test_the_interval_of_the_critical_batch_is_a_confidence_interval(tried):
+    curve, batch = critical(tried, pl.col("steps"))
+    assert (curve.verdict, batch.verdict, batch.interval_kind) == ("holds", "holds", "confidence")
+    assert batch.interval[0] < batch.measured < batch.interval[1]
+    assert batch.interval[1] - batch.measured > 3.18 * batch.error, "Student's t with the 3 degrees of 5 batches"
+    assert [part.predicted for part in batch.regime] == [None]
+
+
 def test_the_gradient_of_the_network_is_that_of_autograd():
     random, shape = np.random.default_rng(2), weight_shapes(5, 7)
     flat = initial(random, shape) + 0.1 * random.normal(size=sum(int(np.prod(one)) for one in shape))
@@ -112,7 +137,7 @@ def test_the_estimator_of_the_noise_scale_is_unbiased():
 def test_the_laws_hold_and_their_ends_lie_where_predicted(tried):
     verdicts = {one.law: (one.role, one.verdict) for one in tried.judgement.findings}
     assert verdicts.pop("square-root scaling rule, exact SGD") == ("control", "violated")
-    assert len(verdicts) == 7
+    assert len(verdicts) == 8
     assert {verdict for law, (_, verdict) in verdicts.items() if "study" not in law} == {"holds"}
     study = tried.judgement.summary["study"]
     assert set(study) == {"inside", "noise_scale", "batch", "sentence"}

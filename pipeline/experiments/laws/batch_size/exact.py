@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -22,8 +23,8 @@ GOYAL = "Goyal et al. 2017, arXiv 1706.02677"
 MCCANDLISH = "McCandlish et al. 2018, arXiv 1812.06162"
 SAME_COURSE, INSIDE = 0.02, 0.2
 """The largest error of a rule that keeps the course; the largest eta k lambda_max that is far from the wall."""
-HYPERBOLA = 0.05
-"""Rms of ln S above which steps and examples lie on no hyperbola."""
+HYPERBOLA, NEAR = 0.05, 10.0
+"""Rms of ln S above which steps and examples lie on no hyperbola; the factor within which B_crit is B_simple."""
 LIMIT, DIVERGED = 20_000, 1e6
 
 
@@ -183,7 +184,7 @@ def judge_exact(dials: Exact, runs: pl.DataFrame) -> tuple[list[Finding], list[s
         *_rules(rule),
         _wall(rule.filter(rule="linear")),
         _one_step(one),
-        _critical(reached, critical, spread, rms),
+        *_critical(reached, critical, spread, rms),
     ]
     linear = rule.filter(pl.col("rule") == "linear", pl.col("factor") <= max(dials.factors))
     lower, upper = local_slopes(linear["factor"] - 1, linear["error"])
@@ -238,15 +239,20 @@ def _one_step(one: pl.DataFrame) -> Finding:
     return claim.at_most(Estimate(off), 0.01, says, [regime])
 
 
-def _critical(many: pl.DataFrame, critical: float, spread: float, rms: float) -> Finding:
-    simple = float(many["simple_scale"][0])
-    claim = Claim("critical batch", "(S / S_min - 1) (E / E_min - 1) = 1, B_crit ~ B_simple", MCCANDLISH, "examples",
-                  role="boundary", figure="batch_size_optimum")  # fmt: skip
-    regime = Regime("B", "examples", None, critical, None, simple)
-    says = (
-        f"At the best rates, steps and examples follow the hyperbola to {100 * rms:.1f} % rms: B_crit = {critical:.3g}."
-    )
-    if rms > HYPERBOLA:
-        return claim.located([], None, simple, 10.0, f"No hyperbola: {100 * rms:.1f} % rms.", [regime])
-    bracket = critical * np.exp(-1.96 * spread), critical * np.exp(1.96 * spread)
-    return claim.located([critical], bracket, simple, 10.0, says, [regime])
+def _critical(many: pl.DataFrame, critical: float, spread: float, rms: float) -> list[Finding]:
+    simple, held = float(many["simple_scale"][0]), [Regime("B", "examples", many["batch"].min(), many["batch"].max())]
+    figure = "batch_size_optimum"
+    curve = Claim("steps against examples", "(S / S_min - 1) (E / E_min - 1) = 1", MCCANDLISH, "rms of ln S",
+                  figure=figure)  # fmt: skip
+    batch = Claim("critical batch", "B_crit = E_min / S_min ~ B_simple", MCCANDLISH, "examples", figure=figure)
+    says = f"At the best rates, steps and examples follow the hyperbola to {100 * rms:.1f} % rms."
+    found = curve.at_most(Estimate(rms), HYPERBOLA, says, held)
+    if found.verdict != "holds":
+        return [found, batch.located([], None, simple, NEAR, "Without a hyperbola there is no critical batch.", held)]
+    # The scatter about the hyperbola makes an interval of ln B_crit, with two parameters fitted.
+    log = Estimate(np.log(critical / simple), spread, many.height - 1)
+    ends = simple * np.exp(log.value - log.reach), simple * np.exp(log.value + log.reach)
+    says = f"The hyperbola bends at B_crit = {critical:.3g}, {critical / simple:.2g} times B_simple."
+    located = batch.located([critical], ends, simple, NEAR, says, held)
+    verdict = batch.equals(log, 0.0, np.log(NEAR), says).verdict
+    return [found, replace(located, verdict=verdict, error=critical * spread, interval_kind="confidence")]
