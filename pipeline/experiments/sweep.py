@@ -1,14 +1,17 @@
-"""Reading a sweep: slopes in logarithms with their standard errors, and where a curve crosses a level."""
+"""Reading a sweep: slopes in logarithms with their standard errors, where a curve crosses a level, what is worst."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
 
+from pipeline.experiments.experiment import Finding
 from pipeline.experiments.verdict import Estimate, over_seeds
+
+WORST_FIRST = ("violated", "undetermined", "not_reached", "holds")
 
 
 def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -65,3 +68,28 @@ def estimate_of(row: dict, column: str) -> Estimate:
     """The estimate of `column` in a row of `mean_over_seeds`."""
     error = row[f"{column}_se"]
     return Estimate(row[column], math.inf if error is None else error, row[f"{column}_num"])
+
+
+def greatest(values: Iterable[float | None]) -> Estimate:
+    """The greatest of values computed exactly; no value where one of them is missing, which may be the greatest."""
+    known = [math.nan if value is None else value for value in values]
+    return Estimate(max(known) if known and np.isfinite(known).all() else None)
+
+
+def worst(findings: Iterable[Finding]) -> Finding:
+    """The finding that decides where each member of a claim has one, all by `equals` or all by `at_least`.
+
+    It is the worst verdict, violated before undetermined before holds, and of those the one with the least room: one
+    without a value, or else the one whose interval reaches farthest out of its tolerance or below its bound.
+    """
+    return min(findings, key=lambda one: (WORST_FIRST.index(one.verdict), _room(one)))
+
+
+def _room(one: Finding) -> float:
+    """From the end of the interval to that of the tolerance, in units of it, or to the bound."""
+    if one.measured is None or one.error is None:
+        return -math.inf
+    reach = (one.interval[1] - one.interval[0]) / 2 if one.interval else 0.0
+    if one.tolerance is None:
+        return one.measured - reach - one.predicted
+    return 1 - (abs(one.measured - one.predicted) + reach) / one.tolerance

@@ -4,8 +4,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.experiments.sweep import crossing, estimate_of, local_slopes, log_slope, mean_over_seeds, slope_over_seeds
+from pipeline.experiments.sweep import (
+    crossing,
+    estimate_of,
+    greatest,
+    local_slopes,
+    log_slope,
+    mean_over_seeds,
+    slope_over_seeds,
+    worst,
+)
+from pipeline.experiments.verdict import Claim, Estimate
 
+CLAIM = Claim("several members", "all of them", "")
 X = np.geomspace(1, 100, 9)
 
 
@@ -57,3 +68,35 @@ def test_seeds_that_diverged_are_no_repetitions():
     assert (two.num, two.interval) == (2, pytest.approx((2 - 12.7062, 2 + 12.7062), rel=1e-5))
     assert (one.value, one.error, one.interval) == (2.0, np.inf, None)
     assert (none.value, none.interval) == (None, None)
+
+
+@pytest.mark.parametrize("unknown", [None, np.nan])
+def test_the_greatest_of_values_is_unknown_where_one_is(unknown):
+    assert greatest([0.3, 0.1]) == Estimate(0.3)
+    assert greatest([unknown, 0.1]).value is greatest([0.1, unknown]).value is greatest([]).value is None
+
+
+KNOWN, WIDE, FAR, UNKNOWN = Estimate(0.1, 0.01, 4), Estimate(0.52, 0.3, 4), Estimate(-0.3, 0.05, 4), Estimate(np.nan)
+
+
+@pytest.mark.parametrize(
+    ("members", "verdict", "value"),
+    [
+        ([KNOWN, Estimate(0.5, 0.01, 4)], "holds", 0.1),
+        ([KNOWN, WIDE], "undetermined", 0.52),
+        ([WIDE, UNKNOWN, KNOWN], "undetermined", None),
+        ([FAR, WIDE, UNKNOWN], "violated", -0.3),
+        ([FAR, Estimate(-0.9, 0.05, 4)], "violated", -0.9),
+    ],
+)
+def test_the_worst_verdict_decides_and_then_the_least_room(members, verdict, value):
+    for order in (members, members[::-1]):
+        found = worst(CLAIM.at_least(one, 0.0, "") for one in order)
+        assert (found.verdict, found.measured) == (verdict, value)
+
+
+def test_the_room_within_a_tolerance_counts_in_units_of_it():
+    near, far = CLAIM.equals(Estimate(1.01), 1.0, 0.02, ""), CLAIM.equals(Estimate(1.02), 1.0, 0.1, "")
+    single = CLAIM.equals(Estimate(1.0, np.inf), 1.0, 0.1, "")
+    assert worst([far, near]) == near
+    assert worst([far, near, single]) == single

@@ -29,6 +29,7 @@ from pipeline.experiments.laws.batch_size.language_model import (
     run_noise,
 )
 from pipeline.experiments.laws.batch_size.network import (
+    RANKED,
     Network,
     backward,
     initial,
@@ -157,6 +158,37 @@ def test_a_diverging_rate_breaks_the_linear_rule_and_a_short_course_of_adam_sett
     runs, curves = frames(specs, [run_network(spec) for spec in specs])
     (sgd, adam), _, _ = judge_network(coarse, runs, curves)
     assert (sgd.verdict, adam.verdict) == ("violated", "undetermined")
+
+
+AWAY = [(0.1, 0.19, 0.3), (0.1, 0.21, 1.5), (0.1, 0.2, 0.3), (0.1, 0.2, 0.8)]
+"""How far linear, sqrt and none leave the course, by seed: sqrt - linear is 0.10 +- 0.01, none - sqrt 0.52 +- 0.29."""
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "verdict", "value"),
+    [((), "undetermined", 0.525), (("none",), "undetermined", None), (("reference",), "undetermined", None)],
+)
+def test_a_ranking_is_as_well_known_as_its_least_known_step(spoilt, verdict, value):
+    rows = [
+        (f"{rule} {seed}", "network", "finished", "sgd", rule, k, seed, np.nan if rule in spoilt else np.exp(log))
+        for seed, away in enumerate(AWAY)
+        for rule, k, log in (("reference", 1, 0.0), *zip(RANKED["sgd"], (16,) * 3, away, strict=True))
+    ]
+    columns = ["run_id", "kind", "status", "optimizer", "rule", "factor", "seed", "excess"]
+    points = pl.DataFrame(rows, columns, orient="row").with_columns(step=1)
+    (sgd, _), *_ = judge_network(Network.model_validate(NETWORK), points.drop("excess"), points)
+    assert sgd.verdict == verdict
+    assert sgd.measured == (value and pytest.approx(value))
+
+
+def test_a_noise_scale_is_as_well_known_as_at_its_least_known_place(tried):
+    """At one place 3 times the batch to 1 %, at another 20 times, give or take a factor 20."""
+    own, scale = tried.runs.filter(kind="language_model"), {1000: (3.0, 3.01, 2.99), 3000: (1.0, 20.0, 400.0)}
+    rows = [(own["run_id"][i], step, 64.0 * by, 64.0) for step, times in scale.items() for i, by in enumerate(times)]
+    curves = pl.DataFrame(rows, ["run_id", "step", "noise_tokens", "own_batch"], orient="row")
+    (found,), told, _, _ = judge_noise(own, curves)
+    assert (found.verdict, told["inside"]) == ("undetermined", None)
+    assert "After 3,000 tokens" in found.statement
 
 
 def frames(specs, results):

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.experiments.experiment import Finding, Regime, RunContext, RunResult, StudyFacts
 from pipeline.experiments.law import Seeds, law_run, one_thread, result, torch
-from pipeline.experiments.sweep import slope_over_seeds
+from pipeline.experiments.sweep import slope_over_seeds, worst
 from pipeline.experiments.verdict import Claim, Estimate, over_seeds
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
@@ -138,15 +138,9 @@ def judge_noise(
         sentence = "No training of the language model came to a measurement."
         study = {"inside": None, "noise_scale": None, "batch": None, "sentence": sentence}
         return [claim.at_least(Estimate(None), 0.0, sentence)], study, [sentence], {"noise": table}
-    tightest = min(rooms, key=lambda tokens: rooms[tokens].value)
-    says = (
-        f"After {tightest:,} tokens, where there is least room, the noise scale is "
-        f"{np.exp(rooms[tightest].value):.1f} times the batch."
-    )
     regime = Regime("tokens seen", "tokens", float(min(rooms)), float(max(rooms)))
-    finding = claim.at_least(rooms[tightest], 0.0, says, [regime])
-    verdicts = {claim.at_least(room, 0.0, "").verdict for room in rooms.values()}
-    inside = False if "violated" in verdicts else True if verdicts == {"holds"} else None
+    finding = worst(claim.at_least(room, 0.0, _says(tokens, room), [regime]) for tokens, room in rooms.items())
+    inside = {"violated": False, "holds": True}.get(finding.verdict)
     end = table.row(-1, named=True)
     both = f"{end['own_batch']:,.0f} tokens against {end['noise_tokens']:,.0f}"
     sentence = f"{TOLD[inside]}: {both} after {end['step']:,} tokens."
@@ -157,6 +151,13 @@ def judge_noise(
         f"study as tokens^{own['power'][0]:g}. It is that of raw gradients, which the optimiser of the study reshapes."
     )
     return [finding], study, [sentence, growth], {"noise": table}
+
+
+def _says(tokens: int, room: Estimate) -> str:
+    if room.value is None:
+        return f"After {tokens:,} tokens no noise scale was measured."
+    times = f"{np.exp(room.value):.1f} times the batch"
+    return f"After {tokens:,} tokens, where there is least room, the noise scale is {times}."
 
 
 def _table(points: pl.DataFrame, rooms: dict[int, Estimate]) -> pl.DataFrame:

@@ -12,10 +12,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.experiments.experiment import Finding, Regime, RunResult
 from pipeline.experiments.law import Seeds, law_run, result
-from pipeline.experiments.sweep import mean_over_seeds
+from pipeline.experiments.sweep import mean_over_seeds, worst
 from pipeline.experiments.verdict import Claim, Estimate, over_seeds
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
+from pipeline.reporting.numbers import decimal
 
 SOURCES = {"sgd": "Goyal et al. 2017, arXiv 1706.02677", "adam": "Malladi et al. 2022, arXiv 2205.10287"}
 POWERS = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}
@@ -192,14 +193,17 @@ def _ranking(optimizer: str, missed: pl.DataFrame, factor: int, floor: float) ->
                   "mean |ln ratio|", figure="batch_size_network")  # fmt: skip
     regime = [Regime("k", "times the batch", 1.0, float(factor))]
     steps = [over_seeds(rows[worse] - rows[better]) for better, worse in pairwise(ranked)]
-    if any(step.value is None for step in steps):
+    if all(step.value is None for step in steps):
         return claim.at_least(Estimate(None), 0.0, f"No reference run of {name} came to its end.", regime)
-    least = min(steps, key=lambda step: step.value)
-    # The interval is at least as wide as the distance of two seeds, so a smaller difference stays undetermined.
-    wide = Estimate(least.value, max(least.error, floor / Estimate(0.0, 1.0, least.num).reach), least.num)
-    told = ", ".join(f"{rule} {rows[rule].mean():.3f}" for rule in ranked)
+    told = ", ".join(f"{rule} {decimal(rows[rule].mean(), 3)}" for rule in ranked)
     says = f"At {factor} times the batch {name} leaves its course by: {told}; two seeds are {floor:.3f} apart."
-    return claim.at_least(wide, 0.0, says, regime)
+    # An interval is at least as wide as the distance of two seeds, so a smaller difference stays undetermined.
+    floors = [floor / Estimate(0.0, 1.0, step.num).reach for step in steps]
+    wide = [
+        Estimate(step.value, float(np.maximum(step.error, least)), step.num)
+        for step, least in zip(steps, floors, strict=True)
+    ]
+    return worst(claim.at_least(step, 0.0, says, regime) for step in wide)
 
 
 def _beyond(dials: Network, table: pl.DataFrame) -> list[str]:
