@@ -5,30 +5,39 @@ fields drawn at random; the spectral radius of a recursion; plain sums over a mi
 """
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.spatial.distance import cdist
 from scipy.special import gamma, kv, zeta
 
-from pipeline.experiments.laws.solvable_scaling import kernel_dimension, kernel_regression, random_features, skills
+from pipeline.experiments.laws.solvable_scaling import (
+    judge,
+    kernel_dimension,
+    kernel_regression,
+    random_features,
+    skills,
+)
 from pipeline.experiments.laws.solvable_scaling.frontier import frontier
 from pipeline.experiments.laws.solvable_scaling.gradient_flow import flow_loss, smooth_loss
 from pipeline.experiments.laws.solvable_scaling.one_pass_sgd import expected_loss, stability_edge
+from pipeline.experiments.laws.solvable_scaling.outcome import Exponent, recovered
 from pipeline.experiments.laws.solvable_scaling.projected import expected_losses, problem
 from pipeline.experiments.laws.solvable_scaling.quanta import data_loss
 from pipeline.experiments.laws.solvable_scaling.spectrum import beyond, decayed_beyond, modes
+from pipeline.experiments.verdict import Claim
 from tests.experiments.laws.bench import dials, read_laws, try_law
 
 LAW = "solvable_scaling"
 MODELS = [name for name, value in dials(LAW).items() if isinstance(value, dict)]
 QUICK = {
-    "seeds": [0, 1],
+    "seeds": [0, 1, 2, 3],
     "exponents": [[1.5, 2.0]],
     "engine": {"offsets": [0.05], "noise": 0.01},
     "random_features": dials(LAW)["random_features"] | {"ratios": [0.25, 0.6, 1.0, 1.6, 4.0], "num_draws": 5},
     "projected": {"widths": [32, 45, 64, 91, 128, 181], "num_visible": 1024, "num_steps": 6000, "rate": 0.5,
                   "num_replicas": 400, "num_sampled": 100},
-    "kernel_dimension": {"dimensions": [1, 2], "most_points": 640, "smoothness": [1.5, 2.5], "most_swept": 320,
+    "kernel_dimension": {"dimensions": [1, 2], "most_points": 400, "smoothness": [1.5, 2.5], "most_swept": 320,
                          "num_draws": 4},
 }  # fmt: skip
 
@@ -188,6 +197,37 @@ def test_every_law_and_boundary_holds_and_every_control_fails(tried):
     controls = {verdict for (_, role), verdict in verdicts.items() if role == "control"}
     assert controls == {"violated", "not_reached"}
     assert tried.judgement.findings[0].law == "compute exponent of known surfaces, q-form"
+
+
+@pytest.mark.parametrize("unknown", [None, np.nan])
+def test_exponents_are_recovered_only_if_every_one_is_known(unknown):
+    exact, noisy = (Exponent("", "L in t", "", 1.0, measured) for measured in (1.01, unknown))
+    wide, wrong = Exponent("", "L in N", "", 1.0, 1.001, error=0.5, num=4), Exponent("", "L in C", "", 1.0, 1.4)
+    for members, verdict, of in (
+        ([exact, noisy], "undetermined", "L in t"),
+        ([exact, wide], "undetermined", "L in N"),
+        ([exact, wide, noisy, wrong], "violated", "L in C"),
+    ):
+        for order in (members, members[::-1]):
+            found = recovered(Claim("", "", ""), order, 0.1, "words")
+            assert found.verdict == verdict
+            assert f"that of {of}" in found.statement
+
+
+@pytest.mark.parametrize(
+    ("law", "kind", "column"),
+    [
+        ("exponents of gradient flow", "gradient_flow_exact", "modes_last"),
+        ("quanta: exponents in size and data", "quanta_power", "data_last"),
+        ("skills: exponents in time, size and compute", "skills_power", "size_last"),
+        ("one-pass SGD: exponent in time", "one_pass_sgd_power", "last"),
+    ],
+)
+def test_an_exponent_that_was_not_measured_leaves_the_claim_open(tried, law, kind, column):
+    own = (pl.col("kind") == kind) & (pl.col("run_id") == tried.runs.filter(kind=kind)["run_id"][0])
+    runs = tried.runs.with_columns(pl.when(own).then(np.nan).otherwise(pl.col(column)).alias(column))
+    (found,) = [one for one in judge(tried.settings, runs, tried.curves).findings if one.law == law]
+    assert (found.verdict, found.measured) == ("undetermined", None)
 
 
 def test_the_engine_refuses_the_additive_form_where_a_mode_counts_once(tried):

@@ -25,9 +25,10 @@ from scipy.special import zeta
 
 from pipeline.experiments.experiment import RunResult
 from pipeline.experiments.law import result
-from pipeline.experiments.laws.solvable_scaling.outcome import Exponent, Outcome, falling, planned, rows_of
+from pipeline.experiments.laws.solvable_scaling.outcome import Exponent, Outcome, falling, planned, rows_of, told
 from pipeline.experiments.laws.solvable_scaling.spectrum import LAST, beyond, decayed_beyond, modes
-from pipeline.experiments.verdict import Claim, Estimate
+from pipeline.experiments.sweep import greatest
+from pipeline.experiments.verdict import Claim
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
 
@@ -101,10 +102,10 @@ def judge(runs: pl.DataFrame, curves: pl.DataFrame) -> Outcome:
     ]
     allowed = {"L in t": POWER, "L in N": POWER, "L* in C": FRONTIER, "N* in C": FRONTIER}
     worst = {of: max((one for one in rates if one.of == of), key=lambda one: one.off) for of in allowed}
-    share = max(one.off / allowed[of] for of, one in worst.items())
-    listed = ", ".join(f"{of} {one.measured:.6g} for {one.predicted:.6g}" for of, one in worst.items())
+    share = greatest(one.off / allowed[of] for of, one in worst.items())
+    listed = ", ".join(f"{of} {told(one, 6)} for {one.predicted:.6g}" for of, one in worst.items())
     says = f"Gradient flow has the exponents of its asymptotics; the worst of each kind: {listed}."
     formula = "alpha_t = (b-1)/a, alpha_N = b-1, alpha_C = (b-1)/(1+a), N* ~ C^(1/(1+a))"
     claim = Claim("exponents of gradient flow", formula, SOURCE, "of the tolerances 1e-3 (t, N) and 1e-2 (C)",
                   "identity", figure="solvable_scaling_exponents")  # fmt: skip
-    return Outcome([claim.at_most(Estimate(share), 1.0, says)], rates)
+    return Outcome([claim.at_most(share, 1.0, says)], rates)

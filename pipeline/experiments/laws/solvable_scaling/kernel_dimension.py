@@ -35,7 +35,7 @@ from pipeline.experiments.laws.solvable_scaling.outcome import (
     rows_of,
     saturation,
 )
-from pipeline.experiments.sweep import local_slopes, log_slope, mean_over_seeds
+from pipeline.experiments.sweep import estimate_of, local_slopes, log_slope, mean_over_seeds
 from pipeline.experiments.verdict import Claim
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
@@ -125,8 +125,9 @@ def judge(runs: pl.DataFrame, curves: pl.DataFrame) -> Outcome:
     table = mean_over_seeds(power, ["dimension", "teacher", "student"], "first", "last", "slope")
     exponents = [
         Exponent(MODEL, "error in n", _setting(row), exponent(row["dimension"], row["teacher"], row["student"]),
-                 row["slope"], row["first"], row["slope_se"], row["num_runs"])
+                 slope.value, row["first"], slope.error, slope.num)
         for row in table.iter_rows(named=True)
+        for slope in [estimate_of(row, "slope")]
     ]  # fmt: skip
     sweep = mean_over_seeds(swept, "teacher", "slope").select(
         nu="teacher",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from pipeline.experiments.experiment import Finding, Regime
 from pipeline.experiments.law import law_run
-from pipeline.experiments.sweep import crossing, local_slopes
+from pipeline.experiments.sweep import crossing, local_slopes, worst
 from pipeline.experiments.verdict import Claim, Estimate
 from pipeline.planning.run_spec import RunSpec
 
@@ -19,21 +20,28 @@ LAW = "solvable_scaling"
 @dataclass(frozen=True)
 class Exponent:
     """One exponent: of what, in which setting; `first` and `last` are its local values in the two halves of the range
-    where those were measured, `error` its standard error over `num` repetitions (0: computed exactly)."""
+    where those were measured, `error` its standard error over `num` repetitions (0: computed exactly); `measured` is
+    None or NaN where there is none."""
 
     model: str
     of: str
     setting: str
     predicted: float
-    measured: float
+    measured: float | None
     first: float | None = None
     error: float = 0.0
     num: int = 1
 
     @property
+    def estimate(self) -> Estimate:
+        """The measured exponent with its standard error."""
+        return Estimate(self.measured, self.error, self.num)
+
+    @property
     def off(self) -> float:
-        """How far the measured exponent is from the predicted one, relative."""
-        return abs(self.measured / self.predicted - 1)
+        """How far the measured exponent is from the predicted one, relative; infinite where none was measured."""
+        measured = self.estimate.value
+        return math.inf if measured is None else abs(measured / self.predicted - 1)
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,21 @@ def recovered(
 
     `words` open the statement, which then names the worst and lists them all.
     """
-    worst = max(exponents, key=lambda one: one.off)
-    listed = ", ".join(f"{one.measured:.4g} ({one.predicted:.4g})" for one in exponents)
-    says = (
-        f"{words}: the worst of {len(exponents)} exponents, that of {worst.of} at {worst.setting}, is "
-        f"{worst.measured:.5g} where theory says {worst.predicted:.5g}. Measured (predicted): {listed}."
-    )
-    measured = Estimate(worst.measured, worst.error, worst.num)
-    return claim.equals(measured, worst.predicted, tolerance * abs(worst.predicted), says, regime)
+    listed = ", ".join(f"{told(one, 4)} ({one.predicted:.4g})" for one in exponents)
+
+    def judged(one: Exponent) -> Finding:
+        says = (
+            f"{words}: the worst of {len(exponents)} exponents, that of {one.of} at {one.setting}, is "
+            f"{told(one, 5)} where theory says {one.predicted:.5g}. Measured (predicted): {listed}."
+        )
+        return claim.equals(one.estimate, one.predicted, tolerance * abs(one.predicted), says, regime)
+
+    return worst(map(judged, exponents))
+
+
+def told(one: Exponent, digits: int) -> str:
+    """The measured exponent in words."""
+    return "unknown" if one.estimate.value is None else f"{one.measured:.{digits}g}"
 
 
 def saturation(

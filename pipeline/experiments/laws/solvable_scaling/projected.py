@@ -30,7 +30,7 @@ from pipeline.experiments.law import result
 from pipeline.experiments.laws.solvable_scaling.frontier import frontier, local_exponents, mean_losses
 from pipeline.experiments.laws.solvable_scaling.outcome import Exponent, Outcome, planned, rows_of
 from pipeline.experiments.laws.solvable_scaling.spectrum import beyond
-from pipeline.experiments.sweep import log_slope
+from pipeline.experiments.sweep import log_slope, worst
 from pipeline.experiments.verdict import Claim, Estimate, over_seeds
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
@@ -198,9 +198,8 @@ def judge(runs: pl.DataFrame, curves: pl.DataFrame) -> Outcome:
 
 
 def _drift(local: dict[str, dict[str, Estimate]]) -> Finding:
-    """The exponent farthest from its limit; reached only if the halves are shown to agree in every phase."""
+    """The exponent least within its tolerance; reached only if the halves are shown to agree in every phase."""
     limit = {phase: asymptotic(phase)["loss"] for phase in local}
-    worst = max(local, key=lambda phase: abs(local[phase]["loss_last"].value / limit[phase] - 1))
     steady = [abs(one["drift"].value) + one["drift"].reach <= STEADY * limit[phase] for phase, one in local.items()]
     turn = max(
         abs(one["size_last"].value - one["size_first"].value) / asymptotic(phase)["size"]
@@ -220,5 +219,7 @@ def _drift(local: dict[str, dict[str, Estimate]]) -> Finding:
     claim = Claim("projected features: exponents of the frontier", formula, SOURCE, role="control",
                   figure="solvable_scaling_projected")  # fmt: skip
     regime = [Regime("drift of the local exponent", "of its limit", None, STEADY)]
-    measured, predicted = local[worst]["loss_last"], limit[worst]
-    return claim.equals(measured, predicted, STEADY * predicted, says, regime, reached=all(steady))
+    return worst(
+        claim.equals(local[phase]["loss_last"], predicted, STEADY * predicted, says, regime, reached=all(steady))
+        for phase, predicted in limit.items()
+    )

@@ -24,9 +24,10 @@ from scipy.special import gamma, gammaincc, zeta
 
 from pipeline.experiments.experiment import RunResult
 from pipeline.experiments.law import result
-from pipeline.experiments.laws.solvable_scaling.outcome import Exponent, Outcome, falling, planned, rows_of
+from pipeline.experiments.laws.solvable_scaling.outcome import Exponent, Outcome, falling, planned, rows_of, told
 from pipeline.experiments.laws.solvable_scaling.spectrum import LAST, beyond, modes
-from pipeline.experiments.verdict import Claim, Estimate
+from pipeline.experiments.sweep import greatest
+from pipeline.experiments.verdict import Claim
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
 
@@ -89,7 +90,7 @@ def judge(runs: pl.DataFrame, curves: pl.DataFrame) -> Outcome:
         shares += [in_data.off / (ONCE if tau == 1 else OFTEN), in_size.off / ONCE]
     worst = max((one for one in exponents if one.of == "L in D"), key=lambda one: one.off)
     says = (
-        f"The loss falls as n^-alpha and D^-alpha/(1+alpha); worst in D: {worst.measured:.6g} for "
+        f"The loss falls as n^-alpha and D^-alpha/(1+alpha); worst in D: {told(worst, 6)} for "
         f"{worst.predicted:.6g} at {worst.setting}."
     )
     first = rows.filter(pl.col("threshold") == 1)["amplitude"]
@@ -97,4 +98,4 @@ def judge(runs: pl.DataFrame, curves: pl.DataFrame) -> Outcome:
         says += f" With one sample a quantum the amplitude is the predicted one to {(first - 1).abs().max():.1g}."
     claim = Claim("quanta: exponents in size and data", "n^-alpha, D^-alpha/(1+alpha)", SOURCE, "of the tolerances "
                   "1e-3 (tau = 1, n) and 5e-3", "identity", figure="solvable_scaling_exponents")  # fmt: skip
-    return Outcome([claim.at_most(Estimate(max(shares)), 1.0, says)], exponents)
+    return Outcome([claim.at_most(greatest(shares), 1.0, says)], exponents)
