@@ -241,6 +241,18 @@ def test_the_engine_refuses_the_additive_form_where_a_mode_counts_once(tried):
     assert clean["additive_alpha_C"][0] == pytest.approx(0.4, rel=1e-6)
 
 
+def test_the_interval_of_a_fitted_exponent_is_as_wide_as_the_engines(tried):
+    flow = tried.runs.filter(kind="engine_flow").row(0, named=True)
+    for name, role, form in (("q-form", "law", "q_form"), ("additive form", "control", "additive")):
+        found = tried.finding(f"compute exponent of known surfaces, {name}", role)
+        width = flow[f"{form}_alpha_C_high"] - flow[f"{form}_alpha_C_low"]
+        assert found.interval[1] - found.interval[0] == pytest.approx(width)
+        assert found.error == pytest.approx(width / 2 / 1.984, rel=1e-3)
+    lost = tried.runs.with_columns(q_form_alpha_C_low=pl.lit(np.nan))
+    found, *_ = judge(tried.settings, lost, tried.curves).findings
+    assert (found.verdict, found.interval) == ("undetermined", None)
+
+
 def test_a_step_next_to_the_edge_violates_the_exponent_of_sgd():
     steep = dials(LAW)["one_pass_sgd"] | {"rates": [1.33], "num_steps": 2000}
     near = try_law(LAW, **only(one_pass_sgd=steep), exponents=[[1.5, 2.0]])
