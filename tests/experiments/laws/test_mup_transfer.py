@@ -113,6 +113,17 @@ def test_narrow_networks_violate_the_coordinate_check_and_show_no_optimum_at_the
     assert studied.finding("end of transfer, one rate for all", "boundary").verdict == "not_reached"
 
 
+@pytest.mark.parametrize("spread", [1.0, np.nan])
+def test_a_layer_whose_slope_is_not_known_leaves_the_coordinate_check_open(tried, spread):
+    """The slopes of the first layer are spread over seeds, their mean stays zero."""
+    bent = pl.col("width").cast(pl.Float64) ** (spread * (pl.col("seed") - 1))
+    own = (pl.col("kind") == "coordinates") & (pl.col("parametrization") == "mup")
+    runs = tried.runs.with_columns(pl.when(own).then(bent).otherwise("first_layer").alias("first_layer"))
+    found = {one.law: one for one in judge(tried.settings, runs, tried.curves).findings}["coordinate check"]
+    assert found.verdict == "undetermined"
+    assert "of the first layer" in found.statement
+
+
 def test_the_study_is_trained_by_its_own_trainer_at_its_own_rate(studied, tokens, tmp_path):
     """Reference: the study's own trunk and cooldown at the same point."""
     facts = StudyFacts(digest_of(tokens), 256, 5_000_000, small_study())

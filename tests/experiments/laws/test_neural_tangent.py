@@ -4,10 +4,12 @@ against eigenvectors and predictions on the whole cube; and where networks stop 
 from itertools import combinations
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy.integrate import quad
 
+from pipeline.experiments.laws.neural_tangent import judge
 from pipeline.experiments.laws.neural_tangent.curve import predicted_curve, regression, spectrum
 from pipeline.experiments.laws.neural_tangent.network import arc_cosine, initial, kernel, trained_apart
 from tests.experiments.laws.bench import dials, read_laws, try_law
@@ -131,6 +133,26 @@ def test_the_learning_curve_fails_where_many_points_repeat(tried):
     assert regime.predicted is None, "theory says where a mode is missed, not where the errors leave 5 %"
     last = tried.judgement.tables["curve"].sort("size").row(-1, named=True)
     assert last["ratio_1"] > 1.15 > 1.1 > last["once_1"]
+
+
+@pytest.mark.parametrize("spread", [0.3, np.nan])
+@pytest.mark.parametrize("degree", [1, 3])
+def test_an_error_that_is_not_known_leaves_the_learning_curve_open(tried, spread, degree):
+    """At n = 8 the ratio is spread about 1 over seeds."""
+    column = f"ratio_{degree}"
+    own = (pl.col("size") == 8) & (pl.col("kind") == "curve")
+    runs = tried.runs.with_columns(pl.when(own).then(1 + spread * (pl.col("seed") - 1)).otherwise(column).alias(column))
+    found = {one.law: one for one in judge(tried.settings, runs, tried.curves).findings}["learning curve"]
+    assert found.verdict == "undetermined"
+    assert f"degree {degree} at n = 8" in found.statement
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_a_sum_of_shares_that_is_not_known_is_no_small_one(tried, row):
+    curve = tried.runs.filter(kind="curve")["run_id"][row]
+    lost = pl.when(pl.col("run_id") == curve).then(np.nan).otherwise("inexact").alias("inexact")
+    found = judge(tried.settings, tried.runs.with_columns(lost), tried.curves).findings
+    assert {one.law: one.verdict for one in found}["sum of the shares learned"] == "undetermined"
 
 
 def test_networks_that_hardly_train_never_turn_rich():

@@ -8,8 +8,9 @@ import polars as pl
 from pipeline.experiments.experiment import Finding, Regime
 from pipeline.experiments.laws.mup_transfer.network import LAYERS, Network
 from pipeline.experiments.laws.mup_transfer.valley import Valley, drift, estimate, moves, valley_of
-from pipeline.experiments.sweep import crossing, local_slopes, mean_over_seeds, slope_over_seeds
+from pipeline.experiments.sweep import crossing, local_slopes, mean_over_seeds, slope_over_seeds, worst
 from pipeline.experiments.verdict import Claim, Estimate
+from pipeline.reporting.numbers import decimal
 
 YANG = "Yang et al. 2022, arXiv 2203.03466"
 FLAT, STEEP = 0.1, 0.7
@@ -113,16 +114,19 @@ def _coordinates(dials: Network, runs: pl.DataFrame) -> list[Finding]:
     steep = Claim("coordinate check, one rate for all", formula, YANG, unit, role="control", figure=figure)
     says = {
         rule: f"what {dials.check_steps} steps change in the three layers goes as w to the "
-        + ", ".join(f"{slope.value:.2f}" for slope in own)
+        + ", ".join(decimal(slope.value, 2) for slope in own)
         for rule, own in slopes.items()
     }
-    worst, layer = max(zip(slopes["mup"], LAYERS, strict=True), key=lambda pair: abs(pair[0].value))
-    mean = mean_over_seeds(runs.filter(parametrization="mup"), "width", layer)
-    lower, upper = local_slopes(mean["width"], mean[layer])
-    halves = f"of the {layer.replace('_', ' ')} {lower:.2f} over the narrower half, {upper:.2f} over the wider"
+    means = mean_over_seeds(runs.filter(parametrization="mup"), "width", *LAYERS)
     seen = [Regime("width", "", dials.check_widths[0], dials.check_widths[-1])]
+
+    def judged(layer: str, slope: Estimate) -> Finding:
+        lower, upper = (decimal(half, 2) for half in local_slopes(means["width"], means[layer]))
+        halves = f"of the {layer.replace('_', ' ')} {lower} over the narrower half, {upper} over the wider"
+        return flat.equals(slope, 0.0, FLAT, f"Under muP {says['mup']}; {halves}.", seen)
+
     return [
-        flat.equals(worst, 0.0, FLAT, f"Under muP {says['mup']}; {halves}.", seen),
+        worst(judged(layer, slope) for layer, slope in zip(LAYERS, slopes["mup"], strict=True)),
         steep.at_most(slopes["standard"][-1], STEEP, f"With one rate for all matrices {says['standard']}; of the "
                       f"output theory says 1, and more than {STEEP} is steep."),
     ]  # fmt: skip

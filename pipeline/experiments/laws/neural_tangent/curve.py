@@ -25,10 +25,11 @@ from scipy.special import comb
 from pipeline.experiments.experiment import Finding, Regime, RunResult
 from pipeline.experiments.law import law_run, result, torch
 from pipeline.experiments.laws.neural_tangent.network import arc_cosine
-from pipeline.experiments.sweep import crossing, estimate_of, mean_over_seeds
-from pipeline.experiments.verdict import Claim, Estimate
+from pipeline.experiments.sweep import crossing, estimate_of, greatest, mean_over_seeds, worst
+from pipeline.experiments.verdict import Claim
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
+from pipeline.reporting.numbers import decimal, significant
 
 SIMON = "Simon et al. 2021, arXiv 2110.03922"
 DEGREES = (1, 2, 3)
@@ -131,29 +132,32 @@ def judge_curve(dials: Curve, runs: pl.DataFrame) -> tuple[list[Finding], list[s
     )
     claim = Claim("sum of the shares learned", "sum_r C(d, r) L_r = n", SIMON, "modes", "identity",
                   figure="neural_tangent_curve")  # fmt: skip
-    inexact = Estimate(runs["inexact"].max())
-    says = f"Over all draws of different points the sum of the shares misses n by {inexact.value:.1g} modes at most."
+    inexact = greatest(runs["inexact"])
+    missed = significant(inexact.value, 1)
+    says = f"Over all draws of different points the sum of the shares misses n by {missed} modes at most."
     return [claim.equals(inexact, 0.0, 1e-8, says), _errors(table), _end(table)], [_why(dials, table)], table
 
 
-def _off(row: dict, name: str) -> tuple[float, int]:
-    """(largest relative distance of an MSE from its prediction, the degree of the parity) in a row."""
-    return max((abs(row[f"{name}_{r}"] - 1), r) for r in DEGREES)
+def _off(row: dict) -> float:
+    """The largest relative distance of an MSE from its prediction in a row, over the degrees; NaN if one is unknown."""
+    return float(np.max(np.abs(np.array([row[f"ratio_{r}"] for r in DEGREES], dtype=float) - 1)))
 
 
 def _errors(table: pl.DataFrame) -> Finding:
     rows = table.sort("control").to_dicts()
-    (_, degree), worst = max(((_off(row, "ratio"), row) for row in rows if row["control"] <= INSIDE),
-                             key=lambda pair: pair[0])  # fmt: skip
-    broke = next((row["control"] for row in rows if _off(row, "ratio")[0] > TOLERANCE), None)
-    held = [row["control"] for row in rows if broke is None or row["control"] < broke]
+    broke = next((row["control"] for row in rows if _off(row) > TOLERANCE), None)
+    held = [row["control"] for row in rows if _off(row) <= TOLERANCE and (broke is None or row["control"] < broke)]
     regime = [Regime("n^2 / 2^(d+1)", "points", min(held, default=None), max(held, default=None), broke)]
-    measured = estimate_of(worst, f"ratio_{degree}")
-    says = (f"Up to {INSIDE:g} expected repeats the error furthest from its prediction is that of degree {degree} at "
-            f"n = {worst['size']}, {measured.value:.3f} times it.")  # fmt: skip
     claim = Claim("learning curve", "MSE_r = (1 - L_r)^2 n / (n - sum L^2)", SIMON, "relative",
                   figure="neural_tangent_curve")  # fmt: skip
-    return claim.equals(measured, 1.0, TOLERANCE, says, regime)
+
+    def judged(row: dict, degree: int) -> Finding:
+        measured = estimate_of(row, f"ratio_{degree}")
+        says = (f"Up to {INSIDE:g} expected repeats the error least sure of its prediction is that of degree {degree} "
+                f"at n = {row['size']}, {decimal(measured.value, 3)} times it.")  # fmt: skip
+        return claim.equals(measured, 1.0, TOLERANCE, says, regime)
+
+    return worst(judged(row, degree) for row in rows if row["control"] <= INSIDE for degree in DEGREES)
 
 
 def _end(table: pl.DataFrame) -> Finding:
@@ -169,7 +173,7 @@ def _end(table: pl.DataFrame) -> Finding:
 
 def _why(dials: Curve, table: pl.DataFrame) -> str:
     """Where the errors leave their tolerance, and how much of that is due to repeated points."""
-    errors = [_off(row, "ratio")[0] for row in table.iter_rows(named=True)]
+    errors = [_off(row) for row in table.iter_rows(named=True)]
     place, _ = crossing(table["control"], errors, TOLERANCE)
     last = table.sort("control").row(-1, named=True)
     (_, before), (_, after) = (
