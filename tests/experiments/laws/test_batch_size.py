@@ -145,6 +145,22 @@ def test_the_laws_hold_and_their_ends_lie_where_predicted(tried):
     assert study["batch"] == DIALS_OF_STUDY.batch.tokens
 
 
+@pytest.mark.parametrize(
+    ("law", "kind", "column"),
+    [
+        ("linear scaling rule, exact SGD", "rule", "error"),
+        ("square-root scaling rule, exact SGD", "rule", "error"),
+        ("best rate of one step", "one_step", "best_rate"),
+    ],
+)
+@pytest.mark.parametrize("unknown", [None, np.nan])
+def test_an_error_that_is_not_known_is_no_small_one(tried, law, kind, column, unknown):
+    own = (pl.col("kind") == kind) & ((pl.col("factor") == 4) | (pl.col("batch") == 4))
+    runs = tried.runs.with_columns(pl.when(own).then(unknown).otherwise(column).alias(column))
+    found = {one.law: one for one in judge_exact(tried.settings.exact, runs)[0]}[law]
+    assert (found.verdict, found.measured) == ("undetermined", None)
+
+
 def test_the_range_of_a_small_error_is_not_that_of_the_wall(tried):
     (small,) = tried.finding("linear scaling rule, exact SGD").regime
     (stable,) = tried.finding("end of the linear rule", "boundary").regime

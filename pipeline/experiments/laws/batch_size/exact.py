@@ -14,10 +14,11 @@ from scipy.optimize import brentq, least_squares, minimize_scalar
 from pipeline.experiments.experiment import Finding, Regime, RunResult
 from pipeline.experiments.law import law_run, result
 from pipeline.experiments.laws.solvable_scaling.one_pass_sgd import feedback
-from pipeline.experiments.sweep import crossing, local_slopes
+from pipeline.experiments.sweep import crossing, greatest, local_slopes
 from pipeline.experiments.verdict import Claim, Estimate
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
+from pipeline.reporting.numbers import percent
 
 GOYAL = "Goyal et al. 2017, arXiv 1706.02677"
 MCCANDLISH = "McCandlish et al. 2018, arXiv 1812.06162"
@@ -198,18 +199,18 @@ def judge_exact(dials: Exact, runs: pl.DataFrame) -> tuple[list[Finding], list[s
 
 
 def _rules(rule: pl.DataFrame) -> list[Finding]:
-    found = []
+    found, small = [], pl.col("error") <= SAME_COURSE
     for name, words, formula, role in (
         ("linear", "linear scaling rule, exact SGD", "eta -> k eta, B -> k B", "law"),
         ("sqrt", "square-root scaling rule, exact SGD", "eta -> k^1/2 eta, B -> k B", "control"),
     ):
         own = rule.filter(rule=name)
-        worst = float(own.filter(pl.col("control") <= INSIDE)["error"].max())
-        held, broke = own.filter(pl.col("error") <= SAME_COURSE), own.filter(pl.col("error") > SAME_COURSE)
+        off = greatest(own.filter(pl.col("control") <= INSIDE)["error"])
+        held, broke = (own.filter(bound, pl.col("error").is_not_nan()) for bound in (small, ~small))
         regime = Regime("eta k lambda_max", "", held["control"].min(), held["control"].max(), broke["control"].min())
         claim = Claim(words, formula, GOYAL, "largest |ln ratio|", "identity", role, "batch_size_rules")
-        says = f"Up to eta k lambda_max = {INSIDE:g} the risks at equal examples are within {100 * worst:.3g} %."
-        found.append(claim.at_most(Estimate(worst), SAME_COURSE, says, [regime]))
+        says = f"Up to eta k lambda_max = {INSIDE:g} the risks at equal examples are within {percent(off.value, 3)}."
+        found.append(claim.at_most(off, SAME_COURSE, says, [regime]))
     return found
 
 
@@ -229,14 +230,15 @@ def _wall(linear: pl.DataFrame) -> Finding:
 
 
 def _one_step(one: pl.DataFrame) -> Finding:
-    off = float((one["best_rate"] / one["predicted_rate"] - 1).abs().max())
+    off = greatest((one["best_rate"] / one["predicted_rate"] - 1).abs())
     says = (
-        f"The best rate of one step is the predicted one to {100 * off:.2g} %; B_noise = {one['noise_scale'][0]:.3g}."
+        f"The best rate of one step is the predicted one to {percent(off.value)}; B_noise = "
+        f"{one['noise_scale'][0]:.3g}."
     )
     regime = Regime("B", "examples", one["batch"].min(), one["batch"].max())
     claim = Claim("best rate of one step", "eta* = eta_max / (1 + B_noise / B)", MCCANDLISH, "relative", "identity",
                   figure="batch_size_optimum")  # fmt: skip
-    return claim.at_most(Estimate(off), 0.01, says, [regime])
+    return claim.at_most(off, 0.01, says, [regime])
 
 
 def _critical(many: pl.DataFrame, critical: float, spread: float, rms: float) -> list[Finding]:
