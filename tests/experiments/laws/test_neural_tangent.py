@@ -21,7 +21,7 @@ NETWORK |= {
     "alphas": [0.1, 0.2, 0.4, 0.8, 3.0],
     "activations": ["relu"],
 }
-QUICK = {"seeds": [0, 1, 2], "network": NETWORK, "curve": CURVE | {"dimension": 10, "sizes": [8, 16, 32, 64]}}
+QUICK = {"seeds": list(range(8)), "network": NETWORK, "curve": CURVE | {"dimension": 10, "sizes": [8, 16, 32, 64]}}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,9 @@ def test_an_error_that_is_not_known_leaves_the_learning_curve_open(tried, spread
     """At n = 8 the ratio is spread about 1 over seeds."""
     column = f"ratio_{degree}"
     own = (pl.col("size") == 8) & (pl.col("kind") == "curve")
-    runs = tried.runs.with_columns(pl.when(own).then(1 + spread * (pl.col("seed") - 1)).otherwise(column).alias(column))
+    runs = tried.runs.with_columns(
+        pl.when(own).then(1 + spread * (pl.col("seed") - 3.5)).otherwise(column).alias(column)
+    )
     found = {one.law: one for one in judge(tried.settings, runs, tried.curves).findings}["learning curve"]
     assert found.verdict == "undetermined"
     assert f"degree {degree} at n = 8" in found.statement
@@ -153,6 +155,23 @@ def test_a_sum_of_shares_that_is_not_known_is_no_small_one(tried, row):
     lost = pl.when(pl.col("run_id") == curve).then(np.nan).otherwise("inexact").alias("inexact")
     found = judge(tried.settings, tried.runs.with_columns(lost), tried.curves).findings
     assert {one.law: one.verdict for one in found}["sum of the shares learned"] == "undetermined"
+
+
+@pytest.mark.parametrize(
+    ("law", "column", "slope", "verdict"),
+    [
+        ("drift of the kernel", "drift", -1.2, "holds"),
+        ("drift of the kernel", "drift", -0.65, "violated"),
+        ("distance from the linearisation", "apart", -1.3, "holds"),
+        ("distance from the linearisation", "apart", -0.45, "violated"),
+    ],
+)
+def test_the_drift_is_that_of_theory_and_the_linearisation_within_its_bound(tried, law, column, slope, verdict):
+    power = pl.col("width").cast(pl.Float64) ** slope
+    runs = tried.runs.with_columns(pl.when(kind="width").then(power).otherwise(column).alias(column))
+    found = {one.law: one for one in judge(tried.settings, runs, tried.curves).findings}[law]
+    assert found.verdict == verdict
+    assert found.statement.endswith(f"h^{slope:.2f} in the narrower half, h^{slope:.2f} in the wider.")
 
 
 def test_networks_that_hardly_train_never_turn_rich():
