@@ -51,6 +51,12 @@ def crossing(x: Sequence[float], y: Sequence[float], level: float) -> tuple[floa
     return None, None
 
 
+def crossings_over_seeds(runs: pl.DataFrame, x: str, y: str, level: float) -> dict[int, float | None]:
+    """Where y first crosses `level`, for each value of the column `seed` on its own, None where it never does."""
+    groups = runs.sort("seed").group_by("seed", maintain_order=True)
+    return {seed: crossing(rows[x], rows[y], level)[0] for (seed,), rows in groups}
+
+
 def mean_over_seeds(runs: pl.DataFrame, by: str | Sequence[str], *columns: str) -> pl.DataFrame:
     """One row a value of `by`, sorted: for each column its mean over the seeds that have one, `<column>_se`, its
     standard error, and `<column>_num`, the number of these seeds."""

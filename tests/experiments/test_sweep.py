@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.experiments.sweep import (
     crossing,
+    crossings_over_seeds,
     estimate_of,
     greatest,
     local_slopes,
@@ -42,6 +43,14 @@ def test_a_crossing_of_a_power_law_is_exact_whatever_the_order():
     place, bracket = crossing(X[::-1], (X**2)[::-1], 50.0)
     assert place == pytest.approx(np.sqrt(50))
     assert bracket[0] < place < bracket[1]
+
+
+def test_every_seed_crosses_where_its_own_curve_does():
+    runs = pl.concat(
+        [pl.DataFrame({"seed": seed, "x": X, "y": by / X}) for seed, by in ((2, 9.0), (1, 0.5), (0, 20.0))]
+    )
+    found = crossings_over_seeds(runs, "x", "y", 1.0)
+    assert found == {0: pytest.approx(20), 1: None, 2: pytest.approx(9)}
 
 
 def test_a_curve_that_stays_on_one_side_has_no_crossing():

@@ -139,11 +139,8 @@ def test_the_learning_curve_fails_where_many_points_repeat(tried):
 @pytest.mark.parametrize("degree", [1, 3])
 def test_an_error_that_is_not_known_leaves_the_learning_curve_open(tried, spread, degree):
     """At n = 8 the ratio is spread about 1 over seeds."""
-    column = f"ratio_{degree}"
-    own = (pl.col("size") == 8) & (pl.col("kind") == "curve")
-    runs = tried.runs.with_columns(
-        pl.when(own).then(1 + spread * (pl.col("seed") - 3.5)).otherwise(column).alias(column)
-    )
+    column, ratio = f"ratio_{degree}", 1 + spread * (pl.col("seed") - 3.5)
+    runs = tried.runs.with_columns(pl.when(kind="curve", size=8).then(ratio).otherwise(column).alias(column))
     found = {one.law: one for one in judge(tried.settings, runs, tried.curves).findings}["learning curve"]
     assert found.verdict == "undetermined"
     assert f"degree {degree} at n = 8" in found.statement
@@ -172,6 +169,34 @@ def test_the_drift_is_that_of_theory_and_the_linearisation_within_its_bound(trie
     found = {one.law: one for one in judge(tried.settings, runs, tried.curves).findings}[law]
     assert found.verdict == verdict
     assert found.statement.endswith(f"h^{slope:.2f} in the narrower half, h^{slope:.2f} in the wider.")
+
+
+def lazy_or_rich(tried, seed, factor):
+    """The finding where the drift of one seed at the larger width is multiplied so."""
+    drift = pl.when(kind="alpha", width=64, seed=seed).then(pl.col("drift") * factor).otherwise("drift").alias("drift")
+    found = judge(tried.settings, tried.runs.with_columns(drift), tried.curves).findings
+    return {one.law: one for one in found}["lazy or rich"]
+
+
+def test_every_seed_has_a_place_where_its_networks_turn_lazy(tried):
+    found = tried.finding("lazy or rich", "boundary")
+    assert (found.predicted, found.interval_kind) == (1.0, "confidence")
+    assert found.interval[0] < found.measured < found.interval[1]
+    assert "means of 8 seeds of 8" in found.statement
+    still = lazy_or_rich(tried, 3, 1e-6)
+    assert still.verdict == "undetermined"
+    assert "means of 7 seeds of 8" in still.statement
+    shifted = lazy_or_rich(tried, 3, 2.0)
+    assert shifted.measured != found.measured
+    assert shifted.error > found.error
+
+
+def test_every_seed_has_a_place_where_a_mode_is_missed(tried):
+    found = tried.finding("sum of the shares, points drawn twice", "boundary")
+    assert (found.verdict, found.interval_kind) == ("holds", "confidence")
+    missing = pl.when(kind="curve", seed=0).then(0.1 * pl.col("missing")).otherwise("missing").alias("missing")
+    found = judge(tried.settings, tried.runs.with_columns(missing), tried.curves).findings
+    assert {one.law: one for one in found}["sum of the shares, points drawn twice"].verdict == "undetermined"
 
 
 def test_networks_that_hardly_train_never_turn_rich():

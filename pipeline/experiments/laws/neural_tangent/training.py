@@ -11,10 +11,19 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.experiments.experiment import Finding, Regime
 from pipeline.experiments.law import law_run
-from pipeline.experiments.sweep import crossing, estimate_of, local_slopes, log_slope, mean_over_seeds, slope_over_seeds
+from pipeline.experiments.sweep import (
+    crossing,
+    crossings_over_seeds,
+    estimate_of,
+    local_slopes,
+    log_slope,
+    mean_over_seeds,
+    slope_over_seeds,
+)
 from pipeline.experiments.verdict import Claim
 from pipeline.params import Section
 from pipeline.planning.run_spec import RunSpec
+from pipeline.reporting.numbers import decimal
 
 JACOT = "Jacot et al. 2018, arXiv 1806.07572"
 LEE = "Lee et al. 2019, arXiv 1902.06720"
@@ -86,8 +95,8 @@ def _label(kind: str, point: dict, seed: int) -> str:
 def judge_training(dials: Network, runs: pl.DataFrame) -> tuple[list[Finding], list[str], dict[str, pl.DataFrame]]:
     """Findings, sentences and tables: the slopes in the width, and the boundary at both widths of the sweep."""
     runs = runs.with_columns(s=pl.col("alpha") * pl.col("width").sqrt())
-    start, trained, lazy = (runs.filter(pl.col("kind") == kind) for kind in ("start", "width", "alpha"))
-    lazy = mean_over_seeds(lazy, ["activation", "width", "alpha", "s"], "drift", "foretold", "apart")
+    start, trained, swept = (runs.filter(pl.col("kind") == kind) for kind in ("start", "width", "alpha"))
+    lazy = mean_over_seeds(swept, ["activation", "width", "alpha", "s"], "drift", "foretold", "apart")
     lazy = lazy.with_columns(net=pl.format("{}, h = {}", "activation", "width"))
     tables = {"start": mean_over_seeds(start, "width", "unlike"), "lazy": lazy}
     tables["width"] = mean_over_seeds(trained, ["activation", "width"], "drift", "apart")
@@ -96,7 +105,7 @@ def judge_training(dials: Network, runs: pl.DataFrame) -> tuple[list[Finding], l
         _slope(start, "unlike", "distance from the limiting kernel", "|K_h - K_inf| ~ h^-1/2", JACOT, -0.5, 0.1),
         _slope(relu, "drift", "drift of the kernel", "|dK| / |K| ~ h^-1", DYER, -1.0, 0.3),
         _slope(relu, "apart", "distance from the linearisation", "|f - f_lin| = O(h^-1/2)", LEE, -0.5, None),
-        *_lazy_or_rich(dials, lazy.filter(pl.col("activation") == "relu").sort("s")),
+        *_lazy_or_rich(dials, *(rows.filter(pl.col("activation") == "relu").sort("s") for rows in (swept, lazy))),
     ]  # fmt: skip
     return findings, _powers(lazy), tables
 
@@ -117,22 +126,30 @@ def _slope(
     return claim.equals(slope, target, band, says, held)
 
 
-def _lazy_or_rich(dials: Network, relu: pl.DataFrame) -> list[Finding]:
-    """Where |dK| = |K| at the larger width, against the smaller; and the linearisation far on the rich side."""
+def _lazy_or_rich(dials: Network, runs: pl.DataFrame, means: pl.DataFrame) -> list[Finding]:
+    """Where |dK| = |K| at the larger width over where at the smaller; and the linearisation far on the rich side."""
     narrow, wide = sorted(dials.lazy_widths)
-    first, second = (relu.filter(pl.col("width") == h) for h in (narrow, wide))
-    known, _ = crossing(first["s"], first["drift"], 1.0)
-    foretold, _ = crossing(second["s"], second["foretold"], 1.0)
-    place, bracket = crossing(second["s"], second["drift"], 1.0)
-    claim = Claim("lazy or rich", "|dK| = |K| at one s = alpha sqrt(h)", GEIGER, role="boundary",
+    first, second = (means.filter(pl.col("width") == h) for h in (narrow, wide))
+    # Networks of one seed learn the same points, so each seed has a ratio of its own.
+    known, places = (crossings_over_seeds(runs.filter(pl.col("width") == h), "s", "drift", 1.0) for h in (narrow, wide))
+    pairs = [(known.get(seed), places.get(seed)) for seed in sorted(known.keys() | places.keys())]
+    ratios = [None if None in pair else pair[1] / pair[0] for pair in pairs]
+    met = [ratio for ratio in ratios if ratio is not None]
+    claim = Claim("lazy or rich", "|dK| = |K| at one s = alpha sqrt(h)", GEIGER, "ratio of s", role="boundary",
                   figure="neural_tangent_lazy")  # fmt: skip
-    if known is None or place is None:
-        boundary = claim.located([], None, 1.0, 1.5, "The kernel does not change by its own size at both widths.")
+    if not met:
+        boundary = claim.located(ratios, None, 1.0, 1.5, "The kernel does not change by its own size at both widths.")
     else:
-        says = (f"At h = {wide} the kernel changes by its own size at s = {place:.2f}, at h = {narrow} at {known:.2f}; "
-                f"the initial weights foretold {foretold or np.nan:.2f}.")  # fmt: skip
-        regime = [Regime("s = alpha sqrt(h)", "", bracket[1], second["s"][-1], bracket[0], foretold)]
-        boundary = claim.located([place], bracket, known, 1.5, says, regime)
+        low, high = (np.exp(np.mean(np.log([pair[i] for pair in pairs if None not in pair]))) for i in (0, 1))
+        foretold, _ = crossing(second["s"], second["foretold"], 1.0)
+        _, bracket = crossing(second["s"], second["drift"], 1.0)
+        around = bracket and (bracket[0] / low, bracket[1] / low)
+        says = (f"The kernel changes by its own size at s = {low:.2f} at h = {narrow} and {high:.2f} at h = {wide}, "
+                f"means of {len(met)} seeds of {len(ratios)}, in which the second is {min(met):.2f} to {max(met):.2f} "
+                f"times the first; the initial weights foretold {decimal(foretold, 2)} at h = {wide}.")  # fmt: skip
+        regime = [Regime("s = alpha sqrt(h)", "", bracket and bracket[1], second["s"][-1], bracket and bracket[0],
+                         foretold)]  # fmt: skip
+        boundary = claim.located(ratios, around, 1.0, 1.5, says, regime)
     rich = first.row(0, named=True)
     claim = Claim("linearisation, rich", "|f - f_lin| << |f_lin|", GEIGER, role="control", figure="neural_tangent_lazy")
     says = f"At s = {rich['s']:.2g} the network ends {100 * rich['apart']:.0f} % away from its linearisation."
