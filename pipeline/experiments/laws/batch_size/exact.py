@@ -46,12 +46,11 @@ class Exact(Section):
 
     @model_validator(mode="after")
     def _room_on_both_sides(self) -> Exact:
-        most = max(self.factors)
         if self.examples * self.rate < 8 * max(self.walls):
             raise ValueError(f"examples: {self.examples} are fewer than 8 steps at the largest of walls")
         if min(self.factors) * self.rate > INSIDE:
             raise ValueError(f"factors: eta k must begin below {INSIDE}, found {self.factors}")
-        if most * self.rate >= self.wall:
+        if max(self.factors) * self.rate >= self.wall:
             raise ValueError(f"factors: eta k must end below the wall {self.wall:.4g}, found {self.factors}")
         if not min(self.walls) < self.wall < max(self.walls):
             raise ValueError(f"walls: {self.walls} must lie on both sides of {self.wall:.4g}")
@@ -181,12 +180,7 @@ def judge_exact(dials: Exact, runs: pl.DataFrame) -> tuple[list[Finding], list[s
         rows.select("batch", what=pl.lit(what), slowdown=slowdown, predicted=1 + scale / rows["batch"])
         for what, (rows, slowdown, scale) in slowdowns.items()
     ]
-    findings = [
-        *_rules(rule),
-        _wall(rule.filter(rule="linear")),
-        _one_step(one),
-        *_critical(reached, critical, spread, rms),
-    ]
+    ends = [_wall(rule.filter(rule="linear")), _one_step(one), *_critical(reached, critical, spread, rms)]
     linear = rule.filter(pl.col("rule") == "linear", pl.col("factor") <= max(dials.factors))
     lower, upper = local_slopes(linear["factor"] - 1, linear["error"])
     says = [
@@ -195,7 +189,7 @@ def judge_exact(dials: Exact, runs: pl.DataFrame) -> tuple[list[Finding], list[s
         f"{critical / one['simple_scale'][0]:.1f} times the noise scale of the first gradient, which grows as the risk "
         "falls."
     ]
-    return findings, says, {"rules": rule, "optimum": pl.concat(optimum)}
+    return [*_rules(rule), *ends], says, {"rules": rule, "optimum": pl.concat(optimum)}
 
 
 def _rules(rule: pl.DataFrame) -> list[Finding]:
@@ -231,10 +225,8 @@ def _wall(linear: pl.DataFrame) -> Finding:
 
 def _one_step(one: pl.DataFrame) -> Finding:
     off = greatest((one["best_rate"] / one["predicted_rate"] - 1).abs())
-    says = (
-        f"The best rate of one step is the predicted one to {percent(off.value)}; B_noise = "
-        f"{one['noise_scale'][0]:.3g}."
-    )
+    noise = f"B_noise = {one['noise_scale'][0]:.3g}"
+    says = f"The best rate of one step is the predicted one to {percent(off.value)}; {noise}."
     regime = Regime("B", "examples", one["batch"].min(), one["batch"].max())
     claim = Claim("best rate of one step", "eta* = eta_max / (1 + B_noise / B)", MCCANDLISH, "relative", "identity",
                   figure="batch_size_optimum")  # fmt: skip
@@ -243,9 +235,8 @@ def _one_step(one: pl.DataFrame) -> Finding:
 
 def _critical(many: pl.DataFrame, critical: float, spread: float, rms: float) -> list[Finding]:
     simple, held = float(many["simple_scale"][0]), [Regime("B", "examples", many["batch"].min(), many["batch"].max())]
-    figure = "batch_size_optimum"
-    curve = Claim("steps against examples", "(S / S_min - 1) (E / E_min - 1) = 1", MCCANDLISH, "rms of ln S",
-                  figure=figure)  # fmt: skip
+    formula, figure = "(S / S_min - 1) (E / E_min - 1) = 1", "batch_size_optimum"
+    curve = Claim("steps against examples", formula, MCCANDLISH, "rms of ln S", figure=figure)
     batch = Claim("critical batch", "B_crit = E_min / S_min ~ B_simple", MCCANDLISH, "examples", figure=figure)
     says = f"At the best rates, steps and examples follow the hyperbola to {100 * rms:.1f} % rms."
     found = curve.at_most(Estimate(rms), HYPERBOLA, says, held)
