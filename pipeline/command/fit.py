@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from pipeline.command.fit_words import fit_text
 from pipeline.command.options import number, whole
-from pipeline.command.words import write_json, write_text
+from pipeline.command.words import check_outputs, write_json, write_text
 from pipeline.external.choice import OVERRULED, Choice, despite_of, law_key
 from pipeline.external.fit_table import fit_table
 from pipeline.external.published import read_published
@@ -77,6 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """0 after a fit, 1 after a refusal; prints either. Raises ValueError in one line for a fault of the user's."""
     choice = _choice(arguments)
+    check_outputs(
+        {"TABLE": arguments.table, "--published": arguments.published},
+        {"--json": arguments.json, "--page": arguments.page},
+    )
     conditions = [Condition.parse(text) for text in arguments.where]
     fitted = fit_table(chosen(read_sheet(arguments.table), conditions), choice)
     print(fit_text(fitted.result))

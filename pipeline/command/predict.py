@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.command.options import positive
-from pipeline.command.words import predict_text, write_json
+from pipeline.command.words import check_outputs, predict_text, write_json
 from pipeline.external.choice import ISOFLOP
 from pipeline.fitting.frontier import Serving, cheapest_for_loss
 from pipeline.fitting.points import FLOPS_PER_PARAMETER_TOKEN
@@ -73,6 +73,7 @@ def command(arguments: argparse.Namespace) -> int:
         raise ValueError("nothing asked: give --flops C, or --params N and --tokens D")
     if "serve" in given and one_run:
         raise ValueError("--serve needs --flops: it looks for the cheapest model of the loss that the budget reaches")
+    check_outputs({"--from": arguments.source or f"results/{FINDINGS}"}, {"--json": arguments.json})
     source = read_fit(arguments.source) if arguments.source else read_study()
     columns = _columns(source, given, arguments.recipe)
     result = plain(of_run(source, given, columns) if one_run else of_budget(source, given, columns))

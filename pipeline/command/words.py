@@ -7,7 +7,6 @@ import math
 import os
 from contextlib import suppress
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 STATES = {None: "not trained yet", "partial": "in progress"}
@@ -20,16 +19,45 @@ def write_json(path: str, value: Any) -> None:
 
 
 def write_text(path: str, content: str) -> None:
-    """Writes `content` to `path`, all of it or nothing. Raises OSError naming `path` where that cannot be done."""
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
+    """Writes `content` to `path`: all of it or nothing into a regular file, straight into a pipe or a device.
+
+    A link stays, and what it points to is written. Raises OSError naming `path` where that cannot be done.
+    """
+    target = os.path.realpath(path)
+    written = path if _keeps_nothing(path) else f"{target}.{os.getpid()}.part"
     try:
-        temporary.write_text(content, encoding="utf-8", newline="\n")
-        os.replace(temporary, target)
+        with open(written, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(content)
+        if written != path:
+            os.replace(written, target)
     except OSError as error:
-        with suppress(OSError):  # where it could not be made there is none
-            temporary.unlink()
+        if written != path:
+            with suppress(OSError):  # where it could not be made there is none
+                os.unlink(written)
         raise OSError(error.errno, error.strerror, path) from error
+
+
+def check_outputs(read: dict[str, str | None], written: dict[str, str | None]) -> None:
+    """Raises ValueError for a file to be written that is a folder, or that the same command reads or writes already.
+
+    Both map an option to its path, None where it is not given. Pipes and devices keep nothing that could be lost.
+    """
+    held = {os.path.realpath(path.removeprefix("file://")): option for option, path in read.items() if path}
+    for option, path in written.items():
+        if path is None:
+            continue
+        if os.path.isdir(path or "."):
+            raise ValueError(f"{option}: {path!r} is a folder")
+        if _keeps_nothing(path):
+            continue
+        other = held.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ValueError(f"{option}: {path} is the file of {other}, which would be lost")
+
+
+def _keeps_nothing(path: str) -> bool:
+    """Whether `path` is there but no regular file, such as a pipe or a device."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def predict_text(result: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipeline.command import main
 from tests.command.known_laws import TRUTH, design, gradient_flow, loss, noise, table
 
 
@@ -265,3 +266,30 @@ def test_an_option_that_cannot_be(fit_of, words, told):
     assert (found.out, found.json) == ("", None)
     assert told in found.err
     assert len(found.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--json", "runs.csv"], "--json: runs.csv is the file of TABLE, which would be lost"),
+        (["--page", "./link.csv"], "--page: ./link.csv is the file of TABLE, which would be lost"),
+        (["--json", "out", "--page", "out"], "--page: out is the file of --json, which would be lost"),
+        (
+            ["--published", "p.json", "--json", "p.json"],
+            "--json: p.json is the file of --published, which would be lost",
+        ),
+        (["--json", "."], "--json: '.' is a folder"),
+        (["--page", ""], "--page: '' is a folder"),
+    ],
+)
+def test_no_file_is_written_over_another_of_the_same_command(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    N, D = design(12)
+    table(N, D, loss(N, D)).write_csv("runs.csv")
+    Path("link.csv").symlink_to("runs.csv")
+    Path("p.json").write_text('{"source": "x", "numbers": {"E": 1}}', encoding="utf-8")
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "runs.csv", *words])
+    assert (ended.value.code, *capsys.readouterr()) == (1, "", f"error: {told}\n")
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before

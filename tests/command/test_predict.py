@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from scipy.optimize import minimize_scalar
 
+from pipeline.command import main
 from tests.command.known_laws import TRUTH, design, loss, noise, table
 
 G = (TRUTH["alpha"] * TRUTH["A"] / (TRUTH["beta"] * TRUTH["B"])) ** (1 / (TRUTH["alpha"] + TRUTH["beta"]))
@@ -224,3 +225,12 @@ def test_a_refused_fit_predicts_nothing(study, fit_of, tmp_path):
     assert (found.code, found.json) == (1, None)
     assert "nothing can be predicted from a fit refused: " in found.err
     assert "collinear" in found.err
+
+
+def test_the_fit_is_not_written_over(fitted, capsys):
+    before = fitted.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "--from", str(fitted), "--flops", "1e22", "--json", str(fitted)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: --json: {fitted} is the file of --from, which would be lost\n"
+    assert fitted.read_bytes() == before
