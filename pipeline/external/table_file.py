@@ -14,6 +14,8 @@ import polars as pl
 import zstandard
 from numpy.typing import NDArray
 
+from pipeline.corpus.sources import one_line
+
 KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 PACKED = (".gz", ".zst")
 MLFLOW = "mlflow:"
@@ -134,8 +136,13 @@ def _content(path: str) -> bytes:
             return file.read()
     except (EOFError, zlib.error, zstandard.ZstdError) as error:
         raise ValueError(f"{path}: cannot be unpacked: {error}") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:
+        if "://" in path:  # the client of a storage may raise anything, and that of http tells the address alone
+            cause = error.__cause__ if str(error) == path and isinstance(error.__cause__, Exception) else error
+            raise ValueError(f"{path}: cannot be read: {one_line(cause)}") from None
+        if isinstance(error, OSError):
+            raise ValueError(f"{path}: {error.strerror or error}") from None
+        raise
 
 
 def _from_lines(path: str, content: bytes) -> pl.DataFrame:

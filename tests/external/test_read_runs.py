@@ -5,12 +5,14 @@ Reference: tables written here, by Polars, gzip, zstandard and json.
 
 import gzip
 import json
+import os
 import re
 
 import numpy as np
 import polars as pl
 import pytest
 import zstandard
+from s3fs import S3FileSystem
 
 from pipeline.external.read_runs import read_runs
 from pipeline.external.table_file import read_sheet
@@ -253,3 +255,23 @@ def test_a_file_that_is_no_table(tmp_path, name, content, words):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"runs.csv: No such file or directory"):
         read(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:9/runs.csv", "ClientConnectorError: Cannot connect to host 127.0.0.1:9"),
+        ("s3://nobody/runs.csv", "NoCredentialsError: Unable to locate credentials"),
+        ("nowhere://runs.csv", "ValueError: Protocol not known: nowhere"),
+    ],
+)
+def test_an_address_that_gives_nothing_says_why(tmp_path, monkeypatch, address, told):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setattr(S3FileSystem, "_cache", {})
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{address}: cannot be read: {told}')}") as raised:
+        read_sheet(address)
+    assert "\n" not in str(raised.value)
