@@ -80,8 +80,7 @@ def read_table(path: str) -> pl.DataFrame:
         elif kind == "jsonl":
             table = _from_lines(path, content)
         else:
-            separator = "\t" if kind == "tsv" else ","
-            table = pl.read_csv(io.BytesIO(content.rstrip()), infer_schema=False, separator=separator)
+            table = _from_cells(path, content, "\t" if kind == "tsv" else ",")
     except pl.exceptions.NoDataError:
         raise ValueError(f"{path}: the table is empty") from None
     except pl.exceptions.PolarsError as error:
@@ -143,6 +142,15 @@ def _content(path: str) -> bytes:
         if isinstance(error, OSError):
             raise ValueError(f"{path}: {error.strerror or error}") from None
         raise
+
+
+def _from_cells(path: str, content: bytes, separator: str) -> pl.DataFrame:
+    table = pl.read_csv(io.BytesIO(content.rstrip()), infer_schema=False, separator=separator)
+    head = pl.read_csv(io.BytesIO(content), infer_schema=False, separator=separator, has_header=False, n_rows=1).row(0)
+    for name in filter(None, head):  # Polars gives a second column of a name another one
+        if head.count(name) > 1:
+            raise ValueError(f"{path}: {head.count(name)} columns are called {name!r}")
+    return table
 
 
 def _from_lines(path: str, content: bytes) -> pl.DataFrame:

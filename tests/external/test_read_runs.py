@@ -236,6 +236,8 @@ def test_a_value_that_is_no_positive_number_is_named(tmp_path, column, value, to
         ("runs.csv", b"", "the table is empty"),
         ("runs.csv", b"N,D,L\n", "the table has no rows"),
         ("runs.csv", b"N,D,L\n1,2,3,4\n", "cannot be read as csv: "),
+        ("runs.csv", b'\xef\xbb\xbfN,D,L,"L"\r\n1,2,3,4\r\n', "2 columns are called 'L'"),
+        ("runs.tsv", b"N\tN\tD\tL\tN\n1\t2\t3\t4\t5\n", "3 columns are called 'N'"),
         ("runs.csv", b"N,D,L\n\xff,2,3\n", "cannot be read as csv: "),
         ("runs.csv.gz", b"N,D,L\n1,2,3\n", "Not a gzipped file"),
         ("runs.csv.zst", b"N,D,L\n1,2,3\n", "cannot be unpacked: "),
@@ -250,6 +252,11 @@ def test_a_file_that_is_no_table(tmp_path, name, content, words):
     with pytest.raises(ValueError, match=f"{name}: {words}") as raised:
         read(tmp_path / name)
     assert "\n" not in str(raised.value)
+
+
+def test_columns_without_a_name_may_be_several(tmp_path):
+    (tmp_path / "runs.csv").write_text("N,D,L,,\n1e8,2e9,3,,\n", encoding="utf-8")
+    assert read(tmp_path / "runs.csv").num_rows == 1
 
 
 def test_a_file_that_is_not_there(tmp_path):
