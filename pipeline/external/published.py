@@ -82,6 +82,8 @@ def read_published(text: str) -> Published:
         name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"--published: {part!r} is not NAME=VALUE, and {text!r} no file NAME.json")
+        if name.strip() in numbers:
+            raise ValueError(f"--published: {name.strip()!r} stands there twice")
         numbers[name.strip()] = value
     return Published.of(source, numbers, "--published")
 

@@ -255,6 +255,7 @@ def test_a_large_table_fits_in_one_gigabyte(tmp_path):
         (["--published", "E=1.7"], "--published: source: '': published numbers need words on where they stand"),
         (["--published", "E=low,source=x"], "--published: numbers: E: 'low' is not a number"),
         (["--published", "K=1,source=x"], "--published: 'K' is none of E, A, alpha, B, beta, a, b"),
+        (["--published", "alpha=1,alpha=2,source=x"], "--published: 'alpha' stands there twice"),
         (["--published", "none.json"], "none.json: no such file"),
         (["--quick"], "unrecognized arguments: --quick"),
     ],
