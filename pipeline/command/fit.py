@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from pipeline.command.fit_words import fit_text
 from pipeline.command.options import number, whole
 from pipeline.command.words import check_outputs, write_json, write_text
-from pipeline.external.choice import OVERRULED, Choice, despite_of, law_key
+from pipeline.external.choice import OVERRULED, RECIPE, Choice, despite_of, law_key
 from pipeline.external.fit_table import fit_table
 from pipeline.external.published import read_published
 from pipeline.external.table_file import read_sheet
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise", metavar="SD", help="for isoflop: sd of a run's loss between seeds, nats/token")
     parser.add_argument("--bootstrap", default="1000", metavar="R", help="resamples; 0 for no intervals; default 1000")
     parser.add_argument("--cluster", metavar="COL", help="column that labels runs which are not independent, or size")
-    parser.add_argument("--recipe", default="recipe", metavar="COL", help="column of the two recipes of two_recipes")
+    parser.add_argument("--recipe", default=RECIPE, metavar="COL", help="column of the two recipes of two_recipes")
     parser.add_argument(
         "--holdout",
         metavar="Q",

@@ -17,6 +17,8 @@ OVERRULED = ("plateau", "gate_failed")
 """Refusals of a fit that has a minimum: its parameters may be asked for, and the refusal then stands as a warning."""
 ISOFLOP = "isoflop"
 """No law: the minima at given budgets, and their exponent."""
+RECIPE = "recipe"
+"""The usual name of the column of recipes."""
 ALIASES = {"additive": "chinchilla", "saturating": "saturating_C", "broken": "broken_C", "bnsl": "broken_C"}
 
 
@@ -37,15 +39,18 @@ class Choice:
     num_starts: int = NUM_STARTS
     holdout: float | None = None
     cluster: str | None = None
-    recipe: str = "recipe"
+    recipe: str = RECIPE
     noise: float | None = None
     despite: tuple[str, ...] = ()
     published: Published | None = None
 
     def check(self) -> None:
-        """Raises ValueError for a noise that has no use, and for published numbers that this law does not give."""
+        """Raises ValueError for a noise or a recipe that has no use, and for published numbers that this law does not
+        give."""
         if self.noise is not None and self.law != ISOFLOP:
             raise ValueError(f"--noise: {self.noise:g} has no effect with the law {self.law}")
+        if self.recipe != RECIPE and "recipe" not in form_of(self.law).columns:
+            raise ValueError(f"--recipe: {self.recipe!r} has no effect with the law {self.law}")
         if self.published and self.law != AUTO:
             self.published.check(LAWS.get(self.law))
 

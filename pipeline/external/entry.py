@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from pipeline.external.choice import Choice, despite_of, law_key
+from pipeline.external.choice import RECIPE, Choice, despite_of, law_key
 from pipeline.external.published import Published
 from pipeline.external.where import Condition
 from pipeline.fitting.estimators import estimator_named
@@ -32,13 +33,14 @@ def choice_of(entry: External, fit: Fit | None) -> Choice:
         law_key(entry.law),
         dict.fromkeys("NDLC"),
         estimator_named(entry.estimator, entry.delta),
+        recipe=entry.recipe,
         noise=entry.noise,
         despite=despite_of(entry.despite),
         published=published,
         **settings,
     )
     choice.check()
-    return choice
+    return replace(choice, recipe=RECIPE)  # the name under which that column was collected
 
 
 def as_fields(error: ValueError) -> str:

@@ -247,6 +247,7 @@ def test_a_large_table_fits_in_one_gigabyte(tmp_path):
         (["--starts", "0"], "--starts: 0 is below 1"),
         (["--cluster", "host"], "--cluster: no column 'host'"),
         (["--noise", "0.01"], "--noise: 0.01 has no effect with the law chinchilla"),
+        (["--recipe", "host"], "--recipe: 'host' has no effect with the law chinchilla"),
         (["--law", "isoflop", "--noise", "-1"], "--noise: -1 is not a positive number of nats/token"),
         (["--where", "L"], "--where: 'L' is not COLUMN=VALUE"),
         (["--where", "L<low"], "--where: 'L<low': 'low' is not a number"),
