@@ -32,6 +32,9 @@ def command(arguments: argparse.Namespace) -> int:
     store = RunStore(Path.cwd(), storage_uri())
     asked = arguments.names or known
     plans = {name: specs for name, specs in plan_laws(params, TOKENS).items() if name in asked}
+    off = [name for name in arguments.names if name not in plans]
+    if arguments.run and off:
+        raise ValueError(f"LAW: {off[0]!r} is off; laws.{off[0]} in params.yaml turns it on")
     chosen = [*plans, *(name for name in asked if name not in plans)]
     failed = _run(params, plans, store) if arguments.run else {}
     print(_listed(chosen, plans, store))

@@ -65,6 +65,13 @@ def test_laws_are_listed_run_once_and_judged(folder):
     assert row(again, "deep_linear")[3] == "20/20"
 
 
+def test_a_law_that_is_off_is_not_run(folder):
+    code, listed, _ = laws(folder, "grokking")
+    assert (code, row(listed, "grokking")) == (0, ["grokking", "off"])
+    told = "error: LAW: 'grokking' is off; laws.grokking in params.yaml turns it on\n"
+    assert laws(folder, "grokking", "--run") == (1, "", told)
+
+
 def test_an_unknown_law_is_named(folder):
     code, _, errors = laws(folder, "deep_liner")
     assert code == 1
