@@ -17,7 +17,7 @@ from pipeline.fitting.estimators import estimator_named
 from pipeline.fitting.laws import LAWS
 from pipeline.fitting.solver import NUM_STARTS
 
-FEWEST_DRAWS = 10
+FEWEST_DRAWS, MOST_DRAWS, MOST_STARTS = 10, 1_000_000, 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,10 +102,10 @@ def _choice(arguments: argparse.Namespace) -> Choice:
     noise = None if arguments.noise is None else number("--noise", arguments.noise)
     if noise is not None and not 0 < noise < float("inf"):
         raise ValueError(f"--noise: {arguments.noise} is not a positive number of nats/token")
-    num_resamples = whole("--bootstrap", arguments.bootstrap, 0)
+    num_resamples = whole("--bootstrap", arguments.bootstrap, 0, MOST_DRAWS)
     if 0 < num_resamples < FEWEST_DRAWS:
         raise ValueError(f"--bootstrap: {num_resamples} is neither 0 nor at least {FEWEST_DRAWS}")
-    seed, starts = whole("--seed", arguments.seed, 0), whole("--starts", arguments.starts, 1)
+    seed, starts = whole("--seed", arguments.seed, 0), whole("--starts", arguments.starts, 1, MOST_STARTS)
     quantile = None if arguments.holdout is None else number("--holdout", arguments.holdout)
     if quantile is not None and not 0 <= quantile < 1:
         raise ValueError(f"--holdout: {arguments.holdout} is not in [0, 1)")

@@ -27,14 +27,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def whole(option: str, text: str | int, least: int) -> int:
-    """The whole number that `option` was given. Raises ValueError for anything else, or one below `least`."""
+def whole(option: str, text: str | int, least: int, most: int | None = None) -> int:
+    """The whole number that `option` was given. Raises ValueError for anything else, or one that is not in `least` to
+    `most`."""
     try:
         value = int(text)
     except ValueError:
         raise ValueError(f"{option}: {text!r} is not a whole number") from None
     if value < least:
         raise ValueError(f"{option}: {value} is below {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{option}: {value} is above {most}")
     return value
 
 

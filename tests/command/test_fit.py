@@ -245,6 +245,8 @@ def test_a_large_table_fits_in_one_gigabyte(tmp_path):
         (["--bootstrap", "3"], "--bootstrap: 3 is neither 0 nor at least 10"),
         (["--holdout", "1.5"], "--holdout: 1.5 is not in [0, 1)"),
         (["--starts", "0"], "--starts: 0 is below 1"),
+        (["--starts", "1000000000000"], "--starts: 1000000000000 is above 10000"),
+        (["--bootstrap", "100000000000000"], "--bootstrap: 100000000000000 is above 1000000"),
         (["--cluster", "host"], "--cluster: no column 'host'"),
         (["--noise", "0.01"], "--noise: 0.01 has no effect with the law chinchilla"),
         (["--recipe", "host"], "--recipe: 'host' has no effect with the law chinchilla"),
