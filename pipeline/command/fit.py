@@ -6,7 +6,7 @@ import argparse
 from pathlib import PurePosixPath
 
 from pipeline.command.fit_words import fit_text
-from pipeline.command.options import number, whole
+from pipeline.command.options import number, positive, whole
 from pipeline.command.words import check_outputs, write_json, write_text
 from pipeline.external.choice import OVERRULED, RECIPE, Choice, despite_of, law_key
 from pipeline.external.fit_table import fit_table
@@ -97,11 +97,9 @@ def command(arguments: argparse.Namespace) -> int:
 def _choice(arguments: argparse.Namespace) -> Choice:
     """The options as values. Raises ValueError naming the option and the value that cannot be."""
     law = law_key(arguments.law)
-    delta = None if arguments.delta is None else number("--delta", arguments.delta)
+    delta = None if arguments.delta is None else positive("--delta", arguments.delta)
     estimator = estimator_named(arguments.estimator, delta)
     noise = None if arguments.noise is None else number("--noise", arguments.noise)
-    if noise is not None and not 0 < noise < float("inf"):
-        raise ValueError(f"--noise: {arguments.noise} is not a positive number of nats/token")
     num_resamples = whole("--bootstrap", arguments.bootstrap, 0, MOST_DRAWS)
     if 0 < num_resamples < FEWEST_DRAWS:
         raise ValueError(f"--bootstrap: {num_resamples} is neither 0 nor at least {FEWEST_DRAWS}")

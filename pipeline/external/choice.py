@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,8 +46,10 @@ class Choice:
     published: Published | None = None
 
     def check(self) -> None:
-        """Raises ValueError for a noise or a recipe that has no use, and for published numbers that this law does not
-        give."""
+        """Raises ValueError for a noise that is no size, a noise or a recipe that has no use, and for published numbers
+        that this law does not give."""
+        if self.noise is not None and not 0 < self.noise < math.inf:
+            raise ValueError(f"--noise: {self.noise:g} is not a positive number of nats/token")
         if self.noise is not None and self.law != ISOFLOP:
             raise ValueError(f"--noise: {self.noise:g} has no effect with the law {self.law}")
         if self.recipe != RECIPE and "recipe" not in form_of(self.law).columns:
