@@ -58,6 +58,7 @@ def bill() -> None:
     from pipeline.execution.run_store import RunStore
     from pipeline.params import read_params
     from pipeline.planning.table import plan_table
+    from pipeline.planning.waivers import idle_waivers, read_waivers
     from pipeline.study import make_bill, plan_runs
 
     params = read_params()
@@ -66,6 +67,8 @@ def bill() -> None:
         _check_prepared()
     specs, described = plan_runs(params, tokens)
     print(make_bill(specs, RunStore(Path.cwd())).text())
+    for line in idle_waivers(specs, read_waivers(Path.cwd())):
+        print(line)
     print(worth_text(plan_table(specs, described), params.fit.convention))
 
 

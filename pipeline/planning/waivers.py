@@ -41,6 +41,12 @@ def waived_runs(specs: list[RunSpec], waivers: Mapping[str, str]) -> dict[str, s
     return with_descendants(specs, waivers, "is waived")
 
 
+def idle_waivers(specs: list[RunSpec], waivers: Mapping[str, str]) -> list[str]:
+    """A line for every waiver without a run in the whole plan `specs`: mistyped, or of a run that has left the plan."""
+    known = {run_id for spec in specs for run_id in (spec.run_id, spec.needs)}
+    return [f"{FILE}: {run_id}: no planned run has this id" for run_id in sorted(waivers) if run_id not in known]
+
+
 def with_descendants(specs: list[RunSpec], reasons: Mapping[str, str], what: str) -> dict[str, str]:
     """The `reasons` of runs in a plan, and of every run below them one that names its parent and `what` this is."""
     found: dict[str, str] = {}

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.command import main
+from pipeline.corpus.prepare import prepare_corpus
 from pipeline.driver import tell_failed
 from pipeline.execution.run_store import RunStore
+from pipeline.params import read_params
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import plan_table
+from pipeline.planning.waivers import write_waivers
 from pipeline.study import sort_out
 from tests.small_study import SMALL
 
+ROOT = Path(__file__).resolve().parents[2]
 REASON = ["--reason", "why"]
 
 
@@ -93,6 +97,17 @@ def test_the_table_of_failures_says_which_ids_to_give(failed, capsys):
     assert first.split()[0] == TRUNK.run_id
     assert {line.split()[0] for line in rest[:3]} == {spec.run_id for spec in SPECS[1:4]}
     assert rest[4:] == ["  RUN_ID is that of the first row: what is below starts from it and goes with it"]
+
+
+def test_a_waiver_without_a_run_is_told_beside_the_bill(folder, capsys):
+    write_waivers(folder, {"f" * 16: "mistyped"})
+    Path("params.yaml").write_text(SMALL.replace("pipeline/**/*.py", f"{ROOT}/pipeline/**/*.py"))
+    prepare_corpus(read_params().prepare, Path("data/tokens"), lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main(["bill"])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.err) == (0, "")
+    assert f"\nwaivers.json: {'f' * 16}: no planned run has this id\n" in printed.out
 
 
 @pytest.mark.usefixtures("folder")

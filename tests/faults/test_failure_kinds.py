@@ -152,8 +152,10 @@ def test_the_study_goes_on_without_a_waived_trunk_and_what_grows_from_it(planned
     RunStore(planned).add_failure(
         trunk, "Traceback (most recent call last):\nZeroDivisionError: <script>alert(1)</script>"
     )
+    (planned / "waivers.json").write_text(json.dumps({"f" * 16: "mistyped"}))
     code, printed = say(planned, *of_stage("train"))
     assert code == 1
+    assert f"waivers.json: {'f' * 16}: no planned run has this id\n" in printed
     assert f"{len(specs)} runs planned: {len(specs) - 2} new, 0 reused, 2 held up by a failure" in printed
     assert f"{trunk.run_id}  {trunk.label}" in printed
     assert f"its parent {trunk.run_id} failed" in printed

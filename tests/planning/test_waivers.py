@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.planning.run_spec import RunSpec
-from pipeline.planning.waivers import read_waivers, waived_runs, write_waivers
+from pipeline.planning.waivers import idle_waivers, read_waivers, waived_runs, write_waivers
 
 
 def spec(name, parent=None):
@@ -43,6 +43,14 @@ def test_a_parent_outside_the_plan_counts():
     parent = spec("gone")
     child = spec("child", parent.run_id)
     assert waived_runs([child], {parent.run_id: "why"}) == {child.run_id: f"its parent {parent.run_id} is waived"}
+
+
+def test_a_waiver_without_a_run_is_told_and_one_of_a_parent_outside_the_plan_is_not():
+    parent = spec("gone")
+    specs = [spec("child", parent.run_id), spec("other")]
+    waivers = dict.fromkeys((parent.run_id, specs[1].run_id, "f" * 16, "a" * 16), "why")
+    told = [f"waivers.json: {run_id * 16}: no planned run has this id" for run_id in "af"]
+    assert idle_waivers(specs, waivers) == told
 
 
 def test_what_is_written_comes_back_and_equal_waivers_give_equal_bytes(tmp_path):
