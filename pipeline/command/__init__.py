@@ -26,6 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
+    _open_streams()
     from pipeline.command import fit, laws, predict, proposal, publish, quarantine, report, verify
 
     parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
@@ -50,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         command.set_defaults(call=call)
     arguments = parser.parse_args(joined(sys.argv[1:] if argv is None else argv))
     raise SystemExit(run_stage(partial(arguments.call, arguments)))
+
+
+def _open_streams() -> None:
+    """Lets what is printed go nowhere where standard output or error is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def bill() -> None:

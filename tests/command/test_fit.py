@@ -218,6 +218,17 @@ def test_the_installed_command_fits_and_refuses(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_output_is_no_fault(tmp_path, closed):
+    N, D = design(12)
+    table(N, D, loss(N, D)).write_csv(tmp_path / "runs.csv")
+    words = "fit runs.csv --bootstrap 0 --holdout 0 --json fit.json"
+    script = f'"{Path(sys.executable).with_name("study")}" {words} {closed}'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))["status"] == "converged"
+
+
 def test_a_large_table_fits_in_one_gigabyte(tmp_path):
     N, D = design(100_000)
     table(N, D, loss(N, D) * noise(100_000, 0.01)).write_csv(tmp_path / "runs.csv")
