@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,10 +55,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Lets what is printed go nowhere where standard output or error is closed."""
+    """Lets whatever is printed go somewhere: nowhere where standard output or error is closed, and as escapes where it
+    is no text of the terminal, such as a file name that is no UTF-8."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def bill() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,7 +51,8 @@ def read_sheet(source: str) -> Sheet:
     """
     if not source.startswith(MLFLOW):
         frame = read_table(source)
-        return Sheet(source, frame, np.arange(1, len(frame) + 1))
+        shown = os.fsencode(source).decode(errors="backslashreplace")  # a file's name may be no UTF-8
+        return Sheet(shown, frame, np.arange(1, len(frame) + 1))
     from pipeline.tracking.store import finished_runs, tracking_uri
 
     frame, others = finished_runs(tracking_uri(Path.cwd()), source.removeprefix(MLFLOW))

@@ -229,6 +229,26 @@ def test_a_closed_standard_output_is_no_fault(tmp_path, closed):
     assert json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))["status"] == "converged"
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path):
+    N, D = design(12)
+    table(N, D, loss(N, D)).write_csv(tmp_path / "runs.csv")
+    name = os.fsdecode(b"bad\xff.csv")
+    (tmp_path / "runs.csv").rename(tmp_path / name)
+    words = ["fit", name, "--bootstrap", "0", "--holdout", "0", "--where", os.fsdecode(b"L!=\xfe")]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("study"), *words, "--json", "fit.json", "--page", "fit.html"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"bad\xff.csv: 12 runs" in done.stdout
+    assert json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))["table"] == r"bad\xff.csv"
+    assert r"bad\xff.csv" in (tmp_path / "fit.html").read_text(encoding="utf-8")
+
+
 def test_a_large_table_fits_in_one_gigabyte(tmp_path):
     N, D = design(100_000)
     table(N, D, loss(N, D) * noise(100_000, 0.01)).write_csv(tmp_path / "runs.csv")
