@@ -127,8 +127,7 @@ def _copy_study(root: Path, small: bool) -> None:
     if small:
         for name in ("dvc.lock", "results", "reports"):
             shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
-        _change(root, lambda tree: (tree["laws"].clear(), tree["language_model"]["grid"].update(SMALL)))
-        _change(root, lambda tree: tree["language_model"]["replicates"].update(widths=SMALL["widths"][:1]))
+        shrink(root)
         return
     for name in MADE:
         source, target = ROOT / name, root / name
@@ -137,6 +136,12 @@ def _copy_study(root: Path, small: bool) -> None:
             shutil.copytree(source, target, symlinks=True)
         elif source.exists():
             shutil.copy2(source, target)
+
+
+def shrink(root: Path) -> None:
+    """Makes the study in `root` one of four points without laws."""
+    _change(root, lambda tree: (tree.update(laws={}), tree["language_model"]["grid"].update(SMALL)))
+    _change(root, lambda tree: tree["language_model"]["replicates"].update(widths=SMALL["widths"][:1]))
 
 
 def _add_tokens(root: Path, tokens: int) -> None:

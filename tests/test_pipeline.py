@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks.increment import SMALL as SMALL_GRID
+from benchmarks.increment import shrink
 from pipeline.params import read_params
 from tests.command.known_laws import TRUTH, design, loss, noise, table
 from tests.small_study import LAW, SMALL
@@ -348,3 +350,11 @@ def test_the_default_parameters_are_valid():
     grid = read_params(ROOT / "params.yaml").language_model.grid
     assert (max(grid.widths) / min(grid.widths)) ** 2 >= 30
     assert max(grid.tokens) / min(grid.tokens) >= 16
+
+
+def test_the_small_study_of_a_benchmark_has_valid_parameters(tmp_path):
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    shrink(tmp_path)
+    params = read_params(tmp_path / "params.yaml")
+    assert params.laws.tested == {}
+    assert params.language_model.grid.model_dump(include=set(SMALL_GRID)) == SMALL_GRID
