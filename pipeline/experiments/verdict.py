@@ -124,7 +124,7 @@ class Claim:
         logs = over_seeds(np.log(known))
         if len(known) < 2:
             logs = Estimate(logs.value)
-        place = None if logs.value is None else math.exp(logs.value)
+        place = known[0] if len(known) == 1 else None if logs.value is None else math.exp(logs.value)
         around = bracket if logs.interval is None else tuple(np.exp(logs.interval).tolist())
         verdict: Verdict = "not_reached"
         if place is not None:
