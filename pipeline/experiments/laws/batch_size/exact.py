@@ -186,8 +186,7 @@ def judge_exact(dials: Exact, runs: pl.DataFrame) -> tuple[list[Finding], list[s
     says = [
         f"Where theory is exact the error of the linear rule grows as (k - 1)^{lower:.2f} at small and "
         f"(k - 1)^{upper:.2f} at large k. The critical batch over many steps, {critical:.3g}, is "
-        f"{critical / one['simple_scale'][0]:.1f} times the noise scale of the first gradient, which grows as the risk "
-        "falls."
+        f"{critical / one['simple_scale'][0]:.1f} times the noise scale of the first gradient, which grows in time."
     ]
     return [*_rules(rule), *ends], says, {"rules": rule, "optimum": pl.concat(optimum)}
 
@@ -227,10 +226,9 @@ def _one_step(one: pl.DataFrame) -> Finding:
     off = greatest((one["best_rate"] / one["predicted_rate"] - 1).abs())
     noise = f"B_noise = {one['noise_scale'][0]:.3g}"
     says = f"The best rate of one step is the predicted one to {percent(off.value)}; {noise}."
-    regime = Regime("B", "examples", one["batch"].min(), one["batch"].max())
     claim = Claim("best rate of one step", "eta* = eta_max / (1 + B_noise / B)", MCCANDLISH, "relative", "identity",
                   figure="batch_size_optimum")  # fmt: skip
-    return claim.at_most(off, 0.01, says, [regime])
+    return claim.at_most(off, 0.01, says, [Regime("B", "examples", one["batch"].min(), one["batch"].max())])
 
 
 def _critical(many: pl.DataFrame, critical: float, spread: float, rms: float) -> list[Finding]:

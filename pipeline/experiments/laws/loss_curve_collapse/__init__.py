@@ -30,8 +30,15 @@ from pipeline.experiments.experiment import Finding, Judgement, Regime, RunConte
 from pipeline.experiments.language_model.evidence import split_points
 from pipeline.experiments.law import Dials
 from pipeline.experiments.laws.loss_curve_collapse.curves import (
+    CELL,
     FEWEST,
+    FIXED_D,
+    FIXED_N,
+    LADDER,
+    departures,
     fitted_law,
+    follows,
+    in_noise,
     jackknife,
     ladders,
     normalised,
@@ -53,8 +60,6 @@ READS = "language_model"
 QIU = "Qiu et al. 2025, arXiv 2507.02119"
 LEFT = 2.0
 """Noises between seeds by which a run that has left its ladder differs from the next longer run."""
-LADDER, FIXED_D, FIXED_N, CELL = ("seed", "ladder"), ("seed", "D"), ("seed", "N"), ("N", "D")
-"""Groups of runs: of one D/N, of one D, of one size, and alike but for the seed."""
 
 
 class Settings(Dials):
@@ -141,11 +146,6 @@ def _untested(reason: str) -> Judgement:
     return Judgement([claim.at_most(Estimate(None), 0.0, reason, reached=False)], {"says": [reason]})
 
 
-def in_noise(rows: pl.DataFrame, groups: tuple[str, str]) -> float:
-    """The spread of ln l over the sizes of a group, in units of that of ln (L - E) over seeds."""
-    return overall_spread(rows.drop_nulls(groups), "collapsed", groups) / overall_spread(rows, "reducible", CELL)
-
-
 def _collapse(
     inside: pl.DataFrame, without: list[pl.DataFrame], groups: tuple[str, str], words: str, shortest: float
 ) -> Finding:
@@ -162,12 +162,6 @@ def _collapse(
     return claim.at_most(ratio, 0.0, says, [regime])
 
 
-def follows(rows: pl.DataFrame, groups: tuple[str, str]) -> float:
-    """The slope of measured against predicted differences of ln l within a group, at each x."""
-    both = rows.select(pl.col("collapsed", "predicted") - pl.col("collapsed", "predicted").mean().over(*groups, "x"))
-    return float((both["collapsed"] * both["predicted"]).sum() / (both["predicted"] ** 2).sum())
-
-
 def _shapes(inside: pl.DataFrame, without: list[pl.DataFrame]) -> list[Finding]:
     found = []
     for groups, law, figure, words in (
@@ -180,17 +174,6 @@ def _shapes(inside: pl.DataFrame, without: list[pl.DataFrame]) -> list[Finding]:
         says = f"{words} their differences are {slope.value:.2f} times those of the law fitted to the end points alone."
         found.append(claim.equals(slope, 1.0, 0.2, says))
     return found
-
-
-def departures(compared: pl.DataFrame, noise: float) -> pl.DataFrame:
-    """One row a run in a ladder but its longest: `departure`, half the squared distance in ln l from the next longer
-    run of the ladder, its root mean over x, in noises."""
-    ordered = compared.drop_nulls("ladder").sort("D")
-    away = ordered.with_columns(away=pl.col("collapsed") - pl.col("collapsed").shift(-1).over(*LADDER, "x"))
-    rms = ((pl.col("away") ** 2).mean() / 2).sqrt() / noise
-    return (
-        away.drop_nulls("away").group_by("label", "seed", "N", "D", "ladder").agg(departure=rms).sort("D", "N", "seed")
-    )
 
 
 def _joining(away: pl.DataFrame, shortest: float) -> Finding:

@@ -16,6 +16,8 @@ from pipeline.fitting.runs import Runs
 
 FEWEST = 3
 """Sizes that make a ladder."""
+LADDER, FIXED_D, FIXED_N, CELL = ("seed", "ladder"), ("seed", "D"), ("seed", "N"), ("N", "D")
+"""Groups of runs: of one D/N, of one D, of one size, and alike but for the seed."""
 NEAR_END, DEGREE = 0.8, 4
 """The x from which a curve is near its end; the degree of the polynomial in ln tokens that smooths a trunk."""
 
@@ -135,6 +137,28 @@ def overall_spread(rows: pl.DataFrame, column: str, groups: Sequence[str]) -> fl
     """The root mean square over x of `spread`, NaN where no group has two runs."""
     apart = spread(rows, column, groups)["sd"]
     return float(np.sqrt((apart**2).mean())) if len(apart) else np.nan
+
+
+def in_noise(rows: pl.DataFrame, groups: tuple[str, str]) -> float:
+    """The spread of ln l over the sizes of a group, in units of that of ln (L - E) over seeds."""
+    return overall_spread(rows.drop_nulls(groups), "collapsed", groups) / overall_spread(rows, "reducible", CELL)
+
+
+def follows(rows: pl.DataFrame, groups: tuple[str, str]) -> float:
+    """The slope of measured against predicted differences of ln l within a group, at each x."""
+    both = rows.select(pl.col("collapsed", "predicted") - pl.col("collapsed", "predicted").mean().over(*groups, "x"))
+    return float((both["collapsed"] * both["predicted"]).sum() / (both["predicted"] ** 2).sum())
+
+
+def departures(compared: pl.DataFrame, noise: float) -> pl.DataFrame:
+    """One row a run in a ladder but its longest: `departure`, half the squared distance in ln l from the next longer
+    run of the ladder, its root mean over x, in noises."""
+    ordered = compared.drop_nulls("ladder").sort("D")
+    away = ordered.with_columns(away=pl.col("collapsed") - pl.col("collapsed").shift(-1).over(*LADDER, "x"))
+    rms = ((pl.col("away") ** 2).mean() / 2).sqrt() / noise
+    return (
+        away.drop_nulls("away").group_by("label", "seed", "N", "D", "ladder").agg(departure=rms).sort("D", "N", "seed")
+    )
 
 
 def without_each_size(points: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, Law]]:
