@@ -7,12 +7,14 @@ from pathlib import Path
 from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.external.collect import collect_external
+from pipeline.outputs import replaced
 from pipeline.params import read_section
 from pipeline.planning.table import read_plan
 from pipeline.results import collect_study, waived
 from pipeline.stage import run_stage
 
-OUT = Path("results")
+RESULTS = Path("results")
+OUTPUTS = ("external", "laws", "runs.parquet", "runs.csv", "curves.parquet")
 
 
 def main() -> None:
@@ -21,11 +23,13 @@ def main() -> None:
     plan, specs = read_plan(Path("plan/runs.parquet"))
     store = RunStore(Path.cwd())
     laws = [spec for spec in specs if spec.experiment != LANGUAGE_MODEL]
-    runs = collect_study(plan, laws, store, OUT, waived(specs, store.root))
-    runs.write_csv(OUT / "runs.csv", float_precision=settings.round_digits)
+    with replaced(RESULTS, OUTPUTS) as out:
+        runs = collect_study(plan, laws, store, out, waived(specs, store.root))
+        runs.write_csv(out / "runs.csv", float_precision=settings.round_digits)
+        external = collect_external(settings.external, out)
     for status, count in runs.group_by("status").len().sort("status").iter_rows():
         print(f"{status}: {count} runs")
-    for line in collect_external(settings.external, OUT):
+    for line in external:
         print(line)
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from pipeline.allocator import keep_freed_blocks
 from pipeline.external.judge import judge_external
+from pipeline.outputs import replaced
 from pipeline.params import read_params
 from pipeline.results import judge_study
 from pipeline.stage import run_stage
 
 RESULTS = Path("results")
+INPUTS = ("runs.parquet", "curves.parquet", "laws", "external")
+OUTPUTS = ("fit", "findings.json", "metrics.json")
 
 
 def main() -> None:
@@ -18,8 +21,9 @@ def main() -> None:
     fit/external/."""
     keep_freed_blocks()
     params = read_params()
-    judge_study(params, RESULTS, params.laws.tested)
-    judge_external(params.collect.external, params.fit, RESULTS)
+    with replaced(RESULTS, OUTPUTS, INPUTS) as out:
+        judge_study(params, out, params.laws.tested)
+        judge_external(params.collect.external, params.fit, out)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,12 @@ def records(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "runs").rglob("*")) if p.is_file()}
 
 
+def shown(folder):
+    """Every byte of the results and of the report, by path."""
+    files = [path for name in ("results", "reports") for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def change(folder, before, after):
     text = (folder / "params.yaml").read_text()
     assert before in text
@@ -137,10 +143,17 @@ def test_a_law_beside_the_study_costs_its_own_runs_and_no_others(copy):
     change(copy, "imbalances: [0.5, 2.0]", "imbalances: [0.5, 3.0]")
     assert "38 runs planned: 2 new, 36 reused" in run(copy, "dvc", "repro")
     assert records(copy).items() >= before.items()
+    assert (copy / "results/fit/deep_linear").is_dir()
     assert "holds 40 training runs" in run(copy, "study", "track")
     shutil.rmtree(copy / "runs")
     (copy / "mlflow.db").unlink()
     assert "holds 38 training runs" in run(copy, "study", "track")
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(text.replace(LAW.replace("2.0]\n    s", "3.0]\n    s"), "laws: {}\n"))
+    run(copy, "dvc", "repro")
+    assert not [name for name in shown(copy) if "deep_linear" in name]
+    assert "up to date" in run(copy, "dvc", "status")
+    assert "results/metrics.json" in run(copy, "dvc", "metrics", "show")
 
 
 def test_runs_from_elsewhere_stand_beside_a_study_and_train_nothing(copy):
@@ -239,16 +252,29 @@ def test_killed_at_any_moment_with_one_worker_and_no_mlflow_the_result_is_the_sa
         ("80_000]", "-80_000]", "language_model.grid.tokens.2: Input should be greater than 0"),
         ("tokens: [20_000", "tokens: [99_000_000, 20_000", "set language_model.allow_repeats"),
         ("pipeline/**/*.py", "nowhere/*.txt", "nowhere/*.txt"),
+        ("collect: {}", "collect: {round_digits: 99}", "params.yaml: collect.round_digits: Input should be less than"),
+        ("fit: {", "fit: {estimator: hubr, ", "params.yaml: fit.estimator: Input should be 'huber',"),
+        ("study: {", "foo: 1\nstudy: {", "params.yaml: foo: unknown key (value 1)"),
     ],
 )
 def test_bad_input_ends_in_one_clear_line_and_loses_nothing(copy, before, after, message):
-    kept = records(copy)
+    kept = records(copy) | shown(copy)
     change(copy, before, after)
     code, printed = run(copy, "dvc", "repro", check=False)
     assert code != 0
-    assert message in printed
+    assert printed.count(message) == 1
     assert "Traceback" not in printed
-    assert records(copy) == kept
+    assert records(copy) | shown(copy) == kept
+
+
+def test_a_damaged_publication_leaves_the_report_as_it_was(copy):
+    kept = shown(copy)
+    (copy / "publications/2026-01-01-0000000.json").write_text("{")
+    code, printed = run(copy, "dvc", "repro", check=False)
+    assert code != 0
+    assert printed.count("publications/2026-01-01-0000000.json: ") == 1
+    assert "Traceback" not in printed
+    assert shown(copy) == kept
 
 
 def test_the_dials_of_the_corpus_example_fit_it_and_those_of_the_project_are_refused_before_training(tmp_path):

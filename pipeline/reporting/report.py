@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipeline.outputs import replaced
 from pipeline.params import Params
 from pipeline.publishing.state import state_of
 from pipeline.reporting import study_tables
@@ -106,13 +107,10 @@ def build_page(
 
 
 def write_page(folder: Path, page: Page) -> None:
-    """Write index.html and the files beside it into `folder`, and remove figures and tables of an earlier report."""
-    for kind in ("figures", "tables"):
-        for path in sorted((folder / kind).glob("*")):
-            if f"{kind}/{path.name}" not in page.files:
-                path.unlink()
-    write_files(folder, page.files)
-    (folder / "index.html").write_text(page.html, encoding="utf-8", newline="\n")
+    """Write index.html and the files beside it as `folder`, in the place of an earlier report."""
+    with replaced(folder.parent, [folder.name]) as out:
+        write_files(out / folder.name, page.files)
+        (out / folder.name / "index.html").write_text(page.html, encoding="utf-8", newline="\n")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
