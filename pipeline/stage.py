@@ -12,20 +12,27 @@ from pipeline.execution.failures import disk_full
 
 NOBODY_READS = 141
 """What a shell says of a program that SIGPIPE ended, 128 + 13."""
+STOPPED = 130
+"""What it says of one that Ctrl-C ended, 128 + 2."""
+GOES_ON = "stopped; finished runs are kept, `make study` goes on"
 
 
-def run_stage(main: Callable[[], int | None]) -> int:
+def run_stage(main: Callable[[], int | None], stopped: str = GOES_ON) -> int:
     """Exit code of `main`: 0 or what it returns, 1 after a fault of the user's or the machine's, told in one line.
 
     ValueError and OSError are such faults; any other exception is a bug and keeps its traceback. A reader that stops
     early, such as head, is no fault: the stage ends there, without a word. (The signal itself stays ignored, since it
-    would also end a program whose connection to a server breaks.)
+    would also end a program whose connection to a server breaks.) Ctrl-C ends it with the line `stopped`.
     """
     try:
         with rare_collector():
             code = main() or 0
-        sys.stdout.flush()
+        if sys.stdout:  # None where it is closed
+            sys.stdout.flush()
         return code
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return STOPPED
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _reader_gone():
             return NOBODY_READS

@@ -28,6 +28,11 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line (`argv`, None for that of the process) and exits with the code of the chosen command."""
     _open_streams()
+    raise SystemExit(run_stage(partial(_run, argv), "stopped"))
+
+
+def _run(argv: Sequence[str] | None) -> int | None:
+    """What the chosen command returns."""
     from pipeline.command import fit, laws, predict, proposal, publish, quarantine, report, verify
 
     parser = _Parser(prog="study", description="Scaling-law studies.", allow_abbrev=False)
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         add_arguments(command)
         command.set_defaults(call=call)
     arguments = parser.parse_args(joined(sys.argv[1:] if argv is None else argv))
-    raise SystemExit(run_stage(partial(arguments.call, arguments)))
+    return arguments.call(arguments)
 
 
 def _open_streams() -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.faults.project import NOWHERE, of_stage, record, run_stage, say, start, study, wait_for
+from tests.faults.project import NOWHERE, of_stage, output_of, record, run_stage, say, start, study, wait_for
 from tests.test_pipeline import ROOT, environment
 
 
@@ -45,6 +46,23 @@ def test_a_second_driver_is_told_who_the_first_one_is_and_a_dead_one_holds_nothi
         assert (planned / "results" / name).read_bytes() == (quiet / "results" / name).read_bytes()
     assert record(planned) == record(quiet)
     assert [path.name for path in (planned / "scratch").iterdir()] == ["driver.lock"]
+
+
+def test_ctrl_c_takes_one_line_and_what_is_finished_is_kept(planned, quiet):
+    """The signal goes to the driver and all that it has started, as from a terminal."""
+    driver = training(planned)
+    below = psutil.Process(driver.pid).children(recursive=True)
+    before = record(planned)
+    os.killpg(driver.pid, signal.SIGINT)
+    printed = output_of(driver)
+    assert driver.returncode == 130, printed
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1] == "stopped; finished runs are kept, `make study` goes on"
+    assert not psutil.wait_procs(below, timeout=30)[1]
+    printed = run_stage(planned, "train")
+    assert ", 0 reused" not in printed
+    assert record(planned).items() >= before.items()
+    assert record(planned) == record(quiet)
 
 
 @pytest.mark.parametrize(("place", "named"), [(".", "scratch"), ("telemetry", "telemetry")])
