@@ -11,6 +11,7 @@ from pipeline.corpus.prepare import prepare_corpus
 from pipeline.params import read_params
 from pipeline.stage import run_stage
 from pipeline.tracking import mirror
+from pipeline.unwatched import sources_elsewhere
 
 OUT = Path("data/tokens")
 
@@ -32,6 +33,8 @@ def main() -> None:
         counts = manifest[split]
         print(f"{split}: {counts['tokens']:,} tokens, {counts['bytes']:,} bytes, {counts['documents']:,} documents")
     print(f"dropped: {manifest['duplicates']} duplicates, {manifest['empty']} empty, {manifest['invalid']} invalid")
+    for note in sources_elsewhere(settings.sources):
+        print(note)
     mirror("prepare")
 
 

@@ -24,6 +24,7 @@ from tests.small_study import LAW, SMALL
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = 4096
 """What a file on a tmpfs takes room in, bytes."""
+NOTE = "note: params.yaml: prepare.sources.0.path: pipeline/**/*.py lies outside corpus/, which DVC watches: "
 
 
 def copy_project(folder):
@@ -92,6 +93,7 @@ def copy(study, tmp_path):
 def test_a_study_runs_from_corpus_to_report(study):
     folder, printed = study
     assert "18 runs planned: 18 new, 0 reused" in printed
+    assert printed.count(NOTE) == 1
     runs = pl.read_parquet(folder / "results/runs.parquet")
     assert runs.height == 18
     assert set(runs["status"]) == {"finished"}
@@ -187,7 +189,9 @@ def test_runs_from_elsewhere_stand_beside_a_study_and_train_nothing(copy):
 
 def test_another_learning_rate_retrains_everything(copy):
     change(copy, "matrix_rate: 0.01", "matrix_rate: 0.02")
-    assert "18 runs planned: 18 new, 0 reused" in run(copy, "study", "bill")
+    bill = run(copy, "study", "bill")
+    assert "18 runs planned: 18 new, 0 reused" in bill
+    assert bill.count(NOTE) == 1
 
 
 def test_a_larger_token_count_and_a_new_size_train_only_what_is_new(copy):
