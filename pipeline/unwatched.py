@@ -9,7 +9,8 @@ from pathlib import Path
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.params import PackageSource, Source
+from pipeline.params import Model, PackageSource, Source
+from pipeline.planning.code import own_files
 
 LOCAL = (None, "file", "local")
 
@@ -24,4 +25,15 @@ def sources_elsewhere(sources: Iterable[Source]) -> list[str]:
         if not isinstance(source, PackageSource)
         and split_protocol(source.path)[0] in LOCAL
         and not Path(os.path.normpath(LocalFileSystem._strip_protocol(source.path))).is_relative_to(watched)
+    ]
+
+
+def code_elsewhere(model: Model) -> list[str]:
+    """A note on the files outside own/ that a model of the user's own is made from."""
+    files = own_files(model.build.partition(":")[0]) if model.build else []
+    if not (outside := [file for file in files if not file.startswith("own/")]):
+        return []
+    return [
+        f"note: params.yaml: language_model.model.build: {model.build} uses {', '.join(outside)} outside own/,"
+        " which DVC watches: after an edit run `dvc repro -f plan`"
     ]

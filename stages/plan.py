@@ -9,6 +9,7 @@ from pipeline.params import read_params
 from pipeline.planning.table import plan_table
 from pipeline.stage import run_stage
 from pipeline.study import make_bill, plan_runs
+from pipeline.unwatched import code_elsewhere
 
 OUT = Path("plan/runs.parquet")
 
@@ -17,7 +18,8 @@ def main() -> None:
     """Writes plan/runs.parquet."""
     params = read_params()
     specs, described = plan_runs(params, Path("data/tokens"))
-    print(make_bill(specs, RunStore(Path.cwd())).text(), flush=True)
+    for told in (make_bill(specs, RunStore(Path.cwd())).text(), *code_elsewhere(params.language_model.model)):
+        print(told, flush=True)
     OUT.parent.mkdir(exist_ok=True)
     plan_table(specs, described).write_parquet(OUT)
 

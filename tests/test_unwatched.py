@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import PackageSource, TextSource
-from pipeline.unwatched import sources_elsewhere
+from pipeline.params import Model, PackageSource, TextSource
+from pipeline.unwatched import code_elsewhere, sources_elsewhere
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,21 @@ def test_a_folder_of_this_machine_outside_corpus_is_told(path, told):
         " there run `dvc repro -f prepare`"
     )
     assert sources_elsewhere(sources) == [note] * told
+
+
+@pytest.mark.parametrize(
+    ("build", "outside"),
+    [
+        (None, None),
+        ("own.mixer:build", None),
+        ("tests.models.test_own:ours", "tests/models/test_own.py"),
+    ],
+)
+def test_a_models_files_outside_own_are_told(build, outside):
+    model = Model(depth=2, head_size=16, context=64, build=build)
+    told = code_elsewhere(model)
+    assert len(told) == bool(outside)
+    assert all(
+        note.startswith(f"note: params.yaml: language_model.model.build: {build} uses {outside}") for note in told
+    )
+    assert all(note.endswith("outside own/, which DVC watches: after an edit run `dvc repro -f plan`") for note in told)

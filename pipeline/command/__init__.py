@@ -77,7 +77,7 @@ def bill() -> None:
     from pipeline.planning.table import plan_table
     from pipeline.planning.waivers import idle_waivers, read_waivers
     from pipeline.study import make_bill, plan_runs
-    from pipeline.unwatched import sources_elsewhere
+    from pipeline.unwatched import code_elsewhere, sources_elsewhere
 
     params = read_params()
     tokens = Path("data/tokens")
@@ -88,7 +88,7 @@ def bill() -> None:
     for line in idle_waivers(specs, read_waivers(Path.cwd())):
         print(line)
     print(worth_text(plan_table(specs, described), params.fit.convention))
-    for note in sources_elsewhere(params.prepare.sources):
+    for note in (*sources_elsewhere(params.prepare.sources), *code_elsewhere(params.language_model.model)):
         print(note)
 
 

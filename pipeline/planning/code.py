@@ -57,6 +57,11 @@ def own_modules(module: str, root: Path = ROOT) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def own_files(module: str, root: Path = ROOT) -> list[str]:
+    """The files of `own_modules`, relative to `root`."""
+    return [_path(root, name).relative_to(root).as_posix() for name in own_modules(module, root)]
+
+
 @lru_cache
 def reached_digest(module: str, function: str, root: Path = ROOT) -> str:
     """Hexadecimal sha256 of every definition of this repository that `function` of `module` reaches by name.
