@@ -1,5 +1,8 @@
 """params.yaml: what is accepted comes back as it was written, what is wrong is named by file, field and value."""
 
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -60,6 +63,41 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
         ("laws: {}", "laws: {grokking: {on: false, onn: 1}}", r"laws\.grokking\.onn: unknown key \(value 1\)"),
         ("laws: {}", "laws: {grokking: {on: 0}}", r"laws\.grokking\.on: Input should be a valid boolean \(value 0\)"),
         ("laws: {}", "laws: [deep_linear]", r"laws: Input should be a valid dictionary"),
+        (
+            "kind: sizes_by_tokens, widths: [16, 32], tokens: [20_000, 40_000, 80_000]",
+            "kind: isoflop, widths: [16, 32], flops: [.inf]",
+            r"yaml: language_model\.grid\.flops\.0: .*finite number \(value inf\)",
+        ),
+        (
+            "kind: sizes_by_tokens, widths: [16, 32], tokens: [20_000, 40_000, 80_000]",
+            "kind: tokens_per_parameter, widths: [16, 32], ratios: [.inf]",
+            r"yaml: language_model\.grid\.ratios\.0: .*finite number \(value inf\)",
+        ),
+        ("matrix_rate: 0.01", "matrix_rate: .inf", r"optimizer\.matrix_rate: .*finite number \(value inf\)"),
+        ("context: 64}", "context: 64, rope_base: .inf}", r"model\.rope_base: .*finite number \(value inf\)"),
+        (
+            "collect: {}",
+            "collect: {external: [{name: a, path: external/a.csv, noise: .inf}]}",
+            r"yaml: collect\.external\.0\.noise: .*finite number \(value inf\)",
+        ),
+        ("depth: 2", f"depth: {10**23}", rf"yaml: language_model\.model\.depth: {10**23} does not fit into 64 bits"),
+        ("context: 64}", f"context: 64, mlp_ratio: {10**30}}}", rf"\.model\.mlp_ratio: {10**30} does not fit into 64"),
+        (
+            "widths: [16, 32]",
+            f"widths: [16, {16 * 10**30}]",
+            rf"language_model\.grid\.widths\.1: {16 * 10**30} does not",
+        ),
+        (
+            "80_000]",
+            f"80_000], points: [{{width: 16, tokens: 20_000, seed: {10**25}}}]",
+            rf"language_model\.grid\.points\.0\.seed: {10**25} does not fit into 64 bits",
+        ),
+        (
+            "language_model:",
+            f"language_model:\n  seed: {10**30}",
+            rf"yaml: language_model\.seed: {10**30} does not fit",
+        ),
+        ("laws: {}", "laws: {__init__: {on: false}}", r"laws\.__init__: no such law \(value \{'on': False\}\)"),
         ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),
     ],
 )
@@ -68,6 +106,16 @@ def test_faults_are_named(tmp_path, before, after, message):
         read_params(edited(tmp_path, before, after))
     assert str(caught.value).startswith(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "entry"), [("shapes", [6, 8]), ("networks", [4]), ("outside", [])])
+def test_an_entry_that_is_too_short_is_named(tmp_path, name, entry):
+    text = Path("params.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(rf"(    {name}: )\[\[.*\]\]", rf"\1[{entry}]", text))
+    with pytest.raises(ValueError, match="neural_collapse") as caught:
+        read_params(path)
+    assert str(caught.value) == f"{path}: laws.neural_collapse.{name}.0: too few entries (value {entry})"
 
 
 def test_a_law_that_is_off_is_not_tested(tmp_path):

@@ -93,7 +93,8 @@ def _checked(path: Path, model: type[BaseModel], tree: object) -> Any:
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown name alone tells more.
         unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]
-        raise ValueError("\n".join(_fault(path, fault, tree) for fault in unknown or error.errors())) from None
+        lines = dict.fromkeys(_fault(path, fault, tree) for fault in unknown or error.errors())
+        raise ValueError("\n".join(lines)) from None
 
 
 def _with_laws(path: Path, tree: object) -> type[Params]:
@@ -102,7 +103,8 @@ def _with_laws(path: Path, tree: object) -> type[Params]:
     if not isinstance(named, dict):
         return Params
     for name in named:
-        if not isinstance(name, str) or not name.isidentifier() or find_spec(f"{LAWS}.{name}") is None:
+        law = isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+        if not law or find_spec(f"{LAWS}.{name}") is None:
             raise ValueError(f"{path}: laws.{name}: no such law (value {named[name]!r}); `study laws` lists them")
     return _params_of(tuple((name, dials == {"on": False}) for name, dials in named.items()))
 
@@ -116,7 +118,10 @@ def _params_of(laws: tuple[tuple[str, bool], ...]) -> type[Params]:
 
 
 def _fault(path: Path, fault: dict, tree: object) -> str:
-    place = ".".join(map(str, _written(fault["loc"], tree))) or "(whole file)"
+    short = fault["type"] == "missing" and isinstance(fault["loc"][-1], int)  # an entry at the end of a list
+    place = ".".join(map(str, _written(fault["loc"][:-1] if short else fault["loc"], tree))) or "(whole file)"
+    if short:
+        return f"{path}: {place}: too few entries (value {fault['input']!r})"
     if fault["type"] == "extra_forbidden":
         return f"{path}: {place}: unknown key (value {fault['input']!r})"
     if fault["type"] == "missing":

@@ -138,7 +138,7 @@ def test_a_table_that_cannot_be_is_told_in_one_line_and_loses_nothing(folder, mo
         ("name: x, path: external/a.csv, noise: 0.1", "external.0.noise: 0.1 has no effect with the law chinchilla"),
         (
             "name: x, path: external/a.csv, law: isoflop, noise: .inf",
-            "external.0.noise: inf is not a positive number of nats/token",
+            "external.0.noise: Input should be a finite number (value inf)",
         ),
         ("name: x, path: external/a.csv, recipe: y", "external.0.recipe: 'y' has no effect with the law chinchilla"),
         ("name: x, path: external/a.csv, where: [loss]", "external.0.where: 'loss' is not COLUMN=VALUE"),

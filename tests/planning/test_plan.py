@@ -129,6 +129,13 @@ def test_a_run_within_the_warm_up_is_refused():
         plan(settings(grid=GRID.model_copy(update={"tokens": [10_000]})), CORPUS)
 
 
+def test_a_model_that_no_table_can_count_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^params.yaml: language_model.model: 1.23e\+19 parameters at width 32 do not"
+    ):
+        plan(settings(model=STUDY.model.model_copy(update={"depth": 10**15})), CORPUS)
+
+
 def test_sizes_follow_the_width():
     assert size_of(STUDY.model, 256, 64).N_non_embedding == 12 * STUDY.model.depth * 64**2
 

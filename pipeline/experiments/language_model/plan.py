@@ -10,6 +10,7 @@ from pipeline.collector import without_collector
 from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts, step
 from pipeline.models.size import Counted, Size
 from pipeline.params import IsoFlop, LanguageModel, Model, SizesByTokens
+from pipeline.params.section import LARGEST
 from pipeline.planning.code import code_digest, own_modules
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training.schedule import Course, branch, step_boundary
@@ -114,7 +115,12 @@ def size_of(model: Model, vocab_size: int, width: int) -> Size | Counted:
     """The size of the study's model at `width`."""
     if model.build:
         return step(LANGUAGE_MODEL, "count")(model, vocab_size, width)
-    return Size(vocab_size, width, model.depth, model.context, model.mlp_ratio)
+    size = Size(vocab_size, width, model.depth, model.context, model.mlp_ratio)
+    if size.N_total > LARGEST:
+        raise ValueError(
+            f"params.yaml: language_model.model: {size.N_total:.3g} parameters at width {width} do not fit into 64 bits"
+        )
+    return size
 
 
 def levels(settings: LanguageModel, vocab_size: int, width: int) -> list[tuple[str, int]]:
