@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def read_json(path: Path) -> Any:
+    """The value in the file `path`. Raises ValueError naming it, and the line, where it is not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from None
 
 
 def plain(value: Any, digits: int | None = None) -> Any:

@@ -18,7 +18,7 @@ from pipeline.execution.run_store import RunStore
 from pipeline.experiments.experiment import LANGUAGE_MODEL, Judgement, reads, step
 from pipeline.headline import headline
 from pipeline.params import Params
-from pipeline.plain import flatten
+from pipeline.plain import flatten, read_json
 from pipeline.planning.run_spec import SETTLED, RunSpec, canonical_json
 from pipeline.planning.table import CURVES, MEASURED, ORDER, PLANNED, schema
 from pipeline.planning.waivers import read_waivers, waived_runs
@@ -190,7 +190,7 @@ def write_judgements(judgements: dict[str, Judgement], results: Path) -> None:
 def write_findings(results: Path, **parts: dict[str, dict]) -> None:
     """Writes `parts` (experiments, external) of findings.json in the folder `results`; empty ones go, others stay."""
     path = results / "findings.json"
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    held = read_json(path) if path.exists() else {}
     held = {name: part for name, part in (held | parts).items() if part}
     _write_json(path, held)
 
@@ -202,7 +202,7 @@ def _write_json(path: Path, value: dict) -> None:
 def read_findings(results: Path, part: str = "experiments") -> dict[str, dict]:
     """What findings.json in the folder `results` says of every experiment, or external table; empty where nothing."""
     path = results / "findings.json"
-    return json.loads(path.read_text(encoding="utf-8")).get(part, {}) if path.exists() else {}
+    return read_json(path).get(part, {}) if path.exists() else {}
 
 
 def _records(

@@ -98,6 +98,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
             rf"yaml: language_model\.seed: {10**30} does not fit",
         ),
         ("laws: {}", "laws: {__init__: {on: false}}", r"laws\.__init__: no such law \(value \{'on': False\}\)"),
+        ("laws: {}", "laws: {grokking: {on: 'no'}}", r"laws\.grokking\.on: .*valid boolean .*\(value 'no'\)"),
         ("study:", "study: [", r"params\.yaml: line \d+: not YAML|params\.yaml: .*not YAML"),
     ],
 )

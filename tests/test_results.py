@@ -13,7 +13,7 @@ from pipeline.experiments.language_model.plan import describe, plan
 from pipeline.params import Replicates, SizesByTokens, read_params
 from pipeline.planning.run_spec import RunSpec
 from pipeline.planning.table import CURVES, MEASURED, PLANNED, plan_table, schema
-from pipeline.results import collect, collect_laws
+from pipeline.results import collect, collect_laws, read_findings
 
 STUDY = read_params().language_model
 GRID = SizesByTokens(kind="sizes_by_tokens", widths=[32, 64], tokens=[100_000, 200_000])
@@ -73,6 +73,12 @@ def test_the_tables_of_a_law_are_the_same_bytes_from_its_planner_and_from_the_pl
     for name in ("runs", "curves"):
         path = f"laws/a_law/{name}.parquet"
         assert (tmp_path / "made" / path).read_bytes() == (tmp_path / "read" / path).read_bytes()
+
+
+def test_findings_that_are_not_json_are_named(tmp_path):
+    (tmp_path / "findings.json").write_text("{}\njunk")
+    with pytest.raises(ValueError, match=r"findings\.json: line 2: not JSON: Extra data$"):
+        read_findings(tmp_path)
 
 
 def test_a_planned_run_without_a_record_is_named(store):

@@ -91,10 +91,16 @@ def _checked(path: Path, model: type[BaseModel], tree: object) -> Any:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the unknown name alone tells more.
-        unknown = [fault for fault in error.errors() if fault["type"] == "extra_forbidden"]
-        lines = dict.fromkeys(_fault(path, fault, tree) for fault in unknown or error.errors())
+        lines = dict.fromkeys(_fault(path, fault, tree) for fault in _telling(error.errors()))
         raise ValueError("\n".join(lines)) from None
+
+
+def _telling(faults: list[dict]) -> list[dict]:
+    """Those of `faults` that tell what is wrong: a misspelt key is also a missing one, and a law that was to be turned
+    off lacks its dials."""
+    unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+    switches = {fault["loc"][:-1] for fault in faults if fault["loc"][-1:] == ("on",)}
+    return unknown or [fault for fault in faults if fault["type"] != "missing" or fault["loc"][:-1] not in switches]
 
 
 def _with_laws(path: Path, tree: object) -> type[Params]:

@@ -37,7 +37,8 @@ def own_modules(module: str, root: Path = ROOT) -> tuple[str, ...]:
     Raises ValueError when there is no such file below `root`.
     """
     if not _path(root, module).exists():
-        raise ValueError(f"language_model.model.build: {module}: the project has no file {module.replace('.', '/')}.py")
+        file = f"{module.replace('.', '/')}.py"
+        raise ValueError(f"params.yaml: language_model.model.build: {module}: the project has no file {file}")
     waiting, found = [module], set()
     while waiting:
         name = waiting.pop()

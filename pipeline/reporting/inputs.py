@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.plain import read_json
 from pipeline.publishing.publication import Publication, read_publications
 
 TELEMETRY = {
@@ -85,11 +86,9 @@ def read_inputs(root: Path) -> Inputs:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the stages before the report") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from None
 
 
 def _parquet(path: Path) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.execution.run_store import RunStore
-from pipeline.plain import flatten, number
+from pipeline.plain import flatten, number, read_json
 from pipeline.planning.run_spec import SETTLED
 from pipeline.planning.table import read_plan
 from pipeline.planning.waivers import read_waivers, waived_runs
@@ -54,7 +54,7 @@ def train_identity(root: Path) -> dict[str, str]:
 
 def _prepared(root: Path) -> dict:
     path = root / MANIFEST
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     counts = {name: manifest[name] for name in COUNTS}
     described = {name: manifest[name] for name in ("dtype", "vocab_size", "tokenizer", "split")}
     return {
@@ -71,7 +71,7 @@ def corpus_dataset(root: Path) -> Dataset | None:
     path = root / MANIFEST
     if not path.exists():
         return None
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     source = {"uri": str(path.parent.relative_to(root)), "sources": manifest["sources"]}
     return Dataset("corpus", manifest["digest"], json.dumps(source), json.dumps({x: manifest[x] for x in COUNTS}))
 
@@ -119,7 +119,7 @@ def _collected(root: Path) -> dict:
 def _fitted(root: Path) -> dict:
     path = root / "results/findings.json"
     leaves, tags = {}, {}
-    said = json.loads(path.read_text())
+    said = read_json(path)
     for name, fitted in said.get("external", {}).items():
         leaves |= flatten({key: fitted[key] for key in EXTERNAL}, f"external.{name}.")
     for experiment, judged in said["experiments"].items():

@@ -83,6 +83,13 @@ def test_missing_outputs_are_no_fault_of_mlflow(toy: Toy):
         mirror("report")
 
 
+def test_findings_that_are_not_json_are_named(toy: Toy):
+    toy.finish()
+    (toy.root / "results/findings.json").write_text("junk")
+    with pytest.raises(ValueError, match=r"results/findings\.json: line 1: not JSON: Expecting value$"):
+        track_all()
+
+
 def test_an_address_is_shown_without_its_password():
     assert shown("postgresql://me:secret@db:5432/x") == "postgresql://db:5432/x"
     assert shown(f"sqlite:///{Path('/a/b.db')}") == "sqlite:////a/b.db"
