@@ -14,11 +14,14 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 from safetensors.numpy import save_file
 
 from pipeline.execution.digests import seal
@@ -30,6 +33,20 @@ from pipeline.storage import Damaged
 
 THREADS = 16
 """Threads that write or verify records; most of the time they wait for the disk."""
+
+
+class Noted(BaseModel):
+    """What the study counts with of a run's telemetry."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    seconds: NonNegativeFloat
+    tokens: NonNegativeInt
+    attempts: PositiveInt
+    lost: NonNegativeInt = 0
+    halved: NonNegativeInt = 0
+    spikes: NonNegativeInt = 0
+    finished_at: Annotated[datetime | None, Field(strict=False)] = None
 
 
 @dataclass(frozen=True)
@@ -171,14 +188,22 @@ class RunStore:
         return target
 
     def telemetry(self, run_id: str) -> dict | None:
-        """How long a run took, and where; None where it is not known."""
+        """How long a run took, and where; None where it is not known. ValueError naming the file, and the field, where
+        it is not what was noted."""
         path = self.root / "telemetry" / f"{run_id}.json"
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            facts = json.loads(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error}); delete it, no result depends on it") from None
+        try:
+            Noted.model_validate(facts)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = "".join(f"{part}: " for part in fault["loc"])
+            raise ValueError(f"{path}: {place}{fault['msg']}; delete it, no result depends on it") from None
+        return facts
 
     def _place(self, run_id: str) -> str:
         return f"{self.root}/runs/{check_run_id(run_id)}"

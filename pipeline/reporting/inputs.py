@@ -22,6 +22,7 @@ TELEMETRY = {
     "tokens_per_second": pl.Float64,
     "device": pl.String,
 }
+WRONG_TYPE = (TypeError, OverflowError, pl.exceptions.PolarsError)
 COVERAGE = {
     "law": pl.String,
     "estimator": pl.String,
@@ -66,16 +67,16 @@ def read_inputs(root: Path) -> Inputs:
     findings = _json(root / "results/findings.json")
     experiments, external = findings["experiments"], findings.get("external", {})
     return Inputs(
-        runs=_parquet(root / "results/runs.parquet"),
-        curves=_parquet(root / "results/curves.parquet"),
-        planned=_parquet(root / "plan/runs.parquet"),
+        runs=read_parquet(root / "results/runs.parquet"),
+        curves=read_parquet(root / "results/curves.parquet"),
+        planned=read_parquet(root / "plan/runs.parquet"),
         telemetry=_telemetry(root / "telemetry"),
         experiments=experiments,
         tables={name: read_tables(root / "results/fit" / name) for name in experiments},
         manifest=_json(root / "data/tokens/manifest.json"),
         coverage=_coverage(root / "benchmarks/results/coverage.csv"),
         law_runs={
-            path.parent.name: _parquet(path)["run_id"].to_list()
+            path.parent.name: read_parquet(path)["run_id"].to_list()
             for path in sorted((root / "results/laws").glob("*/runs.parquet"))
         },
         publications=read_publications(root),
@@ -91,13 +92,14 @@ def _json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such file; run the stages before the report") from None
 
 
-def _parquet(path: Path) -> pl.DataFrame:
+def read_parquet(path: Path) -> pl.DataFrame:
+    """The table in the file `path`. Raises ValueError naming it where there is none."""
     try:
         return pl.read_parquet(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the stages before the report") from None
-    except pl.exceptions.ComputeError as error:
-        raise ValueError(f"{path}: not parquet: {error}") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ValueError(f"{path}: not parquet: {' '.join(str(error).split())}") from None
 
 
 def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
@@ -111,10 +113,23 @@ def _telemetry(folder: Path) -> pl.DataFrame:
     )
     records = _records([f"{folder}/{name}" for name in names])
     for name, record in zip(names, records, strict=True):
-        if "run_id" not in record:
+        if not isinstance(record, dict) or "run_id" not in record:
             raise ValueError(f"{folder / name}: run_id: missing")
     columns = {column: [record.get(column) for record in records] for column in TELEMETRY}
-    return pl.DataFrame(columns, schema=TELEMETRY).sort("run_id")
+    try:
+        return pl.DataFrame(columns, schema=TELEMETRY).sort("run_id")
+    except WRONG_TYPE:
+        pass
+    for name, record in zip(names, records, strict=True):
+        for column, kind in TELEMETRY.items():
+            try:
+                pl.Series([record.get(column)], dtype=kind)
+            except WRONG_TYPE:
+                value = record[column]
+                raise ValueError(
+                    f"{folder / name}: {column}: {value!r} is no {kind}; delete it, no result depends on it"
+                ) from None
+    raise AssertionError("columns that fit one by one fit together")
 
 
 def _records(paths: list[str]) -> list[dict[str, Any]]:

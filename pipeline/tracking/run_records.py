@@ -14,6 +14,7 @@ from pipeline.experiments.experiment import LANGUAGE_MODEL
 from pipeline.plain import flatten, number
 from pipeline.planning.run_spec import SETTLED
 from pipeline.planning.table import PLANNED, read_plan
+from pipeline.reporting.inputs import read_parquet
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.record import Record, texts
 from pipeline.tracking.stage_records import corpus_dataset
@@ -75,8 +76,8 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
     path = root / "results/runs.parquet"
     if not path.exists():
         return {}
-    runs = pl.read_parquet(path).filter(pl.col("status").is_in(SETTLED))
-    curves = pl.read_parquet(root / "results/curves.parquet").partition_by("run_id", as_dict=True, include_key=False)
+    runs = read_parquet(path).filter(pl.col("status").is_in(SETTLED))
+    curves = read_parquet(root / "results/curves.parquet").partition_by("run_id", as_dict=True, include_key=False)
     hashes = {"dvc_hash": dvc_hash(path)}
 
     def record(row: dict) -> Record:
@@ -112,7 +113,7 @@ def published_records(root: Path) -> dict[str, Callable[[], Record]]:
 
     records = {row["run_id"]: partial(record, row) for row in runs.iter_rows(named=True)}
     for source in sorted((root / "results/laws").glob("*/runs.parquet")):
-        rows = pl.read_parquet(source).filter(pl.col("status").is_in(SETTLED)).iter_rows(named=True)
+        rows = read_parquet(source).filter(pl.col("status").is_in(SETTLED)).iter_rows(named=True)
         records |= {row["run_id"]: partial(of_law, source.parent.name, source, row) for row in rows}
     return records
 

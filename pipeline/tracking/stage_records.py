@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
-
 from pipeline.execution.run_store import RunStore
 from pipeline.plain import flatten, number, read_json
 from pipeline.planning.run_spec import SETTLED
 from pipeline.planning.table import read_plan
 from pipeline.planning.waivers import read_waivers, waived_runs
+from pipeline.reporting.inputs import read_parquet
 from pipeline.tracking.dvc_hash import dvc_hash
 from pipeline.tracking.record import Dataset, Record, texts
 
@@ -107,7 +106,7 @@ def _trained(root: Path) -> dict:
 
 
 def _collected(root: Path) -> dict:
-    runs = pl.read_parquet(root / "results/runs.parquet")
+    runs = read_parquet(root / "results/runs.parquet")
     counts = {f"num_{status}": count for status, count in runs.group_by("status").len().sort("status").iter_rows()}
     least = {"min_loss": runs["loss"].min()} if runs["loss"].count() else {}
     return {

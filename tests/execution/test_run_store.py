@@ -10,6 +10,7 @@ from pipeline.storage import Damaged
 
 SPEC = RunSpec("language_model", "trunk", {"width": 64}, 0, "data", "code", label="a run")
 CURVE = {name: np.array([1.0, 2.0]) for name in ("tokens", "train_loss", "learning_rate_scale", "batch_tokens")}
+NOTED = {"seconds": 3.0, "tokens": 100, "attempts": 1}
 
 
 def finished():
@@ -32,13 +33,35 @@ def test_the_life_of_a_run(tmp_path):
     store.add_failure(SPEC, "KeyError: 'x'")
     assert store.status(SPEC.run_id) == "failed"
     assert not store.settled(SPEC.run_id)
-    store.add(SPEC, finished(), {"seconds": 3.0})
+    store.add(SPEC, finished(), NOTED)
     assert store.status(SPEC.run_id) == "finished"
     assert store.result(SPEC.run_id)["scalars"] == {"loss": 2.5}
     assert store.curve(SPEC.run_id)["tokens"].to_list() == [1, 2]
     assert store.arrays(SPEC.run_id)["losses"].tolist() == [0, 1, 2]
     assert store.telemetry(SPEC.run_id)["seconds"] == 3.0
     assert not store.scratch(SPEC.run_id).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "not JSON "),
+        ("[]", "Input should be a valid dictionary"),
+        ('{"seconds": -1, "tokens": 1, "attempts": 1}', "seconds: Input should be greater than or equal to 0"),
+        ('{"seconds": NaN, "tokens": 1, "attempts": 1}', "seconds: Input should be a finite number"),
+        ('{"seconds": "x", "tokens": 1, "attempts": 1}', "seconds: Input should be a valid number"),
+        ('{"seconds": 1, "attempts": 1}', "tokens: Field required"),
+        ('{"seconds": 1, "tokens": 1, "attempts": 1, "lost": [1]}', "lost: Input should be a valid integer"),
+        ('{"seconds": 1, "tokens": 1, "attempts": 1, "finished_at": "x"}', "finished_at: Input should be a valid date"),
+    ],
+)
+def test_telemetry_that_was_never_noted_is_named_with_what_to_do(tmp_path, text, told):
+    store = started(tmp_path)
+    store.add(SPEC, finished(), NOTED)
+    path = tmp_path / f"telemetry/{SPEC.run_id}.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"{path}: {told}.*; delete it, no result depends on it"):
+        store.telemetry(SPEC.run_id)
 
 
 def test_a_record_that_cannot_be_finished_does_not_appear(tmp_path):

@@ -41,7 +41,7 @@ def test_a_stored_run_tells_of_its_model_and_the_others_are_timed(facts, tmp_pat
     known, unknown = sizes_of(facts, [16, 32])
     store = RunStore(tmp_path)
     (tmp_path / "telemetry").mkdir()
-    (tmp_path / f"telemetry/{known.run_id}.json").write_text('{"seconds": 2.0, "attempts": 1}')
+    (tmp_path / f"telemetry/{known.run_id}.json").write_text('{"seconds": 2.0, "tokens": 9, "attempts": 1}')
     law = RunSpec("a_law", "run", {}, 0, "", "code", expected_seconds=3.0)
     expected = Throughput([known, unknown, law], store)
     assert expected.seconds(known) == 2.0

@@ -105,6 +105,12 @@ def test_a_broken_telemetry_file_is_named(study: Path, tmp_path: Path) -> None:
     (tmp_path / "telemetry/b.json").write_text('{"run_id": ', encoding="utf-8")
     with pytest.raises(ValueError, match=r"telemetry/b\.json: line 1: not JSON"):
         read_inputs(tmp_path)
-    (tmp_path / "telemetry/b.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"telemetry/b\.json: run_id: missing"):
-        read_inputs(tmp_path)
+    for facts, message in (
+        ({}, "run_id: missing"),
+        ([1], "run_id: missing"),
+        ({"run_id": "b", "seconds": "x"}, "seconds: 'x' is no Float64; delete it, no result depends on it"),
+        ({"run_id": "b", "tokens": 10**30}, f"tokens: {10**30} is no Int64; "),
+    ):
+        (tmp_path / "telemetry/b.json").write_text(json.dumps(facts), encoding="utf-8")
+        with pytest.raises(ValueError, match=rf"telemetry/b\.json: {message}"):
+            read_inputs(tmp_path)

@@ -132,6 +132,7 @@ class Toy:
 TELEMETRY = {
     "seconds": 2.0,
     "tokens": 500,
+    "attempts": 1,
     "host": "here",
     "versions": {"torch": "2.13.0"},
     "finished_at": "2026-01-02T03:04:05Z",

@@ -90,6 +90,14 @@ def test_findings_that_are_not_json_are_named(toy: Toy):
         track_all()
 
 
+@pytest.mark.parametrize("name", ["runs", "curves"])
+def test_results_that_are_not_parquet_are_named(toy: Toy, name: str):
+    toy.finish()
+    (toy.root / f"results/{name}.parquet").write_text("junk")
+    with pytest.raises(ValueError, match=rf"results/{name}\.parquet: not parquet: "):
+        track_all()
+
+
 def test_an_address_is_shown_without_its_password():
     assert shown("postgresql://me:secret@db:5432/x") == "postgresql://db:5432/x"
     assert shown(f"sqlite:///{Path('/a/b.db')}") == "sqlite:////a/b.db"
