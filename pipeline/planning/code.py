@@ -45,7 +45,12 @@ def own_modules(module: str, root: Path = ROOT) -> tuple[str, ...]:
         if name in found or name.split(".")[0] == "pipeline" or not _path(root, name).exists():
             continue
         found.add(name)
-        for node in ast.walk(_tree(root, name)):
+        try:
+            tree = _tree(root, name)
+        except SyntaxError as error:
+            place = f"{_path(root, name).relative_to(root)}:{error.lineno}: {error.msg}"
+            raise ValueError(f"params.yaml: language_model.model.build: {place}") from None
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):

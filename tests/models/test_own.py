@@ -140,6 +140,37 @@ def test_a_model_that_does_not_keep_the_protocol_is_refused(name, message):
     assert told.match(message)
 
 
+class Broken(nn.Linear):
+    """One that raises in forward."""
+
+    def groups(self):
+        return {"matrix": ["weight"], "vector": ["bias"]}
+
+    def forward(self, tokens):
+        raise RuntimeError("no such\n layer")
+
+
+def broken(shape):
+    return Broken(shape.width, shape.width)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "broken",
+            rf"RuntimeError: no such layer \(tests/models/test_own\.py:{Broken.forward.__code__.co_firstlineno + 1}\)$",
+        ),
+        ("Unlike", r"not a torch module with a method groups\(\)$"),
+    ],
+)
+def test_a_model_that_raises_is_named_by_the_planner(name, told):
+    build = f"tests.models.test_own:{name}"
+    model = STUDY.model.model_copy(update={"build": build})
+    with pytest.raises(ValueError, match=rf"^params\.yaml: language_model\.model\.build: {build}: {told}"):
+        plan(STUDY.model_copy(update={"model": model}), CorpusFacts("ab" * 32, 256, 10**9))
+
+
 def test_runs_have_the_code_of_the_model_in_their_identity(tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/__init__.py").write_text("")
@@ -156,6 +187,9 @@ def test_runs_have_the_code_of_the_model_in_their_identity(tmp_path: Path):
         ValueError, match=r"^params.yaml: language_model.model.build: mine\.gone: the project has no file mine/gone\.py"
     ):
         own_modules("mine.gone", tmp_path)
+    (tmp_path / "mine/parts.py").write_text("A = 1\nB = (\n")
+    with pytest.raises(ValueError, match=r"model\.build: mine/parts\.py:2: '\(' was never closed"):
+        own_modules("mine.model", tmp_path)
 
 
 def test_the_plan_counts_the_model_and_leaves_ours_as_it_was():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import cache, lru_cache
 from itertools import product
+from traceback import extract_tb
 
 from pipeline.collector import without_collector
 from pipeline.experiments.experiment import LANGUAGE_MODEL, CorpusFacts, step
 from pipeline.models.size import Counted, Size
 from pipeline.params import IsoFlop, LanguageModel, Model, SizesByTokens
 from pipeline.params.section import LARGEST
-from pipeline.planning.code import code_digest, own_modules
+from pipeline.planning.code import ROOT, code_digest, own_files, own_modules
 from pipeline.planning.run_spec import RunSpec
 from pipeline.training.schedule import Course, branch, step_boundary
 
@@ -114,13 +115,27 @@ def transformer_size(numbers: dict) -> Size:
 def size_of(model: Model, vocab_size: int, width: int) -> Size | Counted:
     """The size of the study's model at `width`."""
     if model.build:
-        return step(LANGUAGE_MODEL, "count")(model, vocab_size, width)
+        return _counted(model, vocab_size, width)
     size = Size(vocab_size, width, model.depth, model.context, model.mlp_ratio)
     if size.N_total > LARGEST:
         raise ValueError(
             f"params.yaml: language_model.model: {size.N_total:.3g} parameters at width {width} do not fit into 64 bits"
         )
     return size
+
+
+def _counted(model: Model, vocab_size: int, width: int) -> Counted:
+    """The size of a model of the user's own. ValueError naming it, and where in its files, when it raises."""
+    try:
+        return step(LANGUAGE_MODEL, "count")(model, vocab_size, width)
+    except Exception as error:
+        if str(error).startswith("language_model.model.build: "):
+            raise ValueError(f"params.yaml: {error}") from error
+        files = {str(ROOT / file): file for file in own_files(model.build.partition(":")[0])}
+        frames = [frame for frame in extract_tb(error.__traceback__) if frame.filename in files]
+        place = f" ({files[frames[-1].filename]}:{frames[-1].lineno})" if frames else ""
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+        raise ValueError(f"params.yaml: language_model.model.build: {model.build}: {said}") from error
 
 
 def levels(settings: LanguageModel, vocab_size: int, width: int) -> list[tuple[str, int]]:
