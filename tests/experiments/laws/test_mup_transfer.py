@@ -23,7 +23,13 @@ QUICK = NETWORK | {"seeds": [0, 1, 2], "widths": [64, 128, 256], "log2_rates": [
 TINY = NETWORK | {"seeds": [0, 1, 2, 3], "widths": [4, 8, 16], "check_widths": [4, 8, 16], "num_steps": 4}
 SETUP = {"num_inputs": 8, "num_classes": 3, "activation": "tanh", "batch": 16, "num_steps": 10, "width": 24,
          "base_width": 6, "parametrization": "mup"}  # fmt: skip
-STUDY = {"seeds": list(range(8)), "widths": [16, 32], "log2_factors": [-3, 0, 2, 5, 100], "windows": 64, "tokens": 20_000}
+STUDY = {
+    "seeds": list(range(8)),
+    "widths": [16, 32],
+    "log2_factors": [-3, 0, 2, 5, 100],
+    "windows": 64,
+    "tokens": 20_000,
+}
 
 
 @pytest.fixture(scope="module")
